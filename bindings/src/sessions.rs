@@ -47,8 +47,16 @@ impl SessionSource for ModelSessions {
         // Unless the seed is set each session has its own, so that a retried answer differs.
         let bias = self.sampling.bias();
         let sampler = self.sampling.sampler(&file, self.format, &bias)?;
-        let (format, kv_file, log_probabilities) = (self.format, kept, None);
-        work(&mut LoadedModel { file, generator, sampler, format, kv_file, log_probabilities }, &pool);
+        let model = LoadedModel {
+            file,
+            generator,
+            sampler,
+            format: self.format,
+            kv_file: kept,
+            log_probabilities: None,
+            adapters: Vec::new(),
+        };
+        work(&mut { model }, &pool);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! `plot`, `ggml`, or `full` for all but the last.
 #![deny(unsafe_code)]
 
+mod adapters;
 mod catalogue;
 mod commands;
 mod conversion;

@@ -1,5 +1,6 @@
 //! From a path to a model that answers: mapping the file, planning, memory and threads.
 
+use crate::adapters::Adapters;
 use crate::catalogue;
 use crate::failure::Failure;
 use crate::home::Home;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use thimble_files::{MappedModel, OpenError};
 use thimble_host::{
     BackendChooser, BackendError, BackendKind, Generator, InferenceMemory, InferencePlan, InferenceSettings,
-    PlanError, SpinPool,
+    PlanError, SpinPool, set_adapters,
 };
 use thimble_runtime::Token;
 use thimble_runtime::format::{Config, FormatError, ModelFile};
@@ -153,14 +154,18 @@ impl Workspace {
         Ok(Workspace { memory: plan.allocate().map_err(Failure::other)?, pool })
     }
 
-    /// The model, ready to run.
+    /// The model with its adapters, ready to run.
     pub(crate) fn generator<'a>(
         &'a mut self,
         file: &ModelFile<'a>,
         plan: &InferencePlan,
+        adapters: &'a Adapters,
     ) -> Result<Generator<'a>, Failure> {
         with_driver_output_on_failure(plan.backend().has_gpu(), || {
-            thimble_host::generator(file, plan, &mut self.memory, &self.pool).map_err(Failure::other)
+            let generator = thimble_host::generator(file, plan, &mut self.memory, &self.pool);
+            let mut generator = generator.map_err(Failure::other)?;
+            set_adapters(&mut generator, &adapters.weighted()?).map_err(Failure::other)?;
+            Ok(generator)
         })
     }
 }

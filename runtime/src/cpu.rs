@@ -1,6 +1,8 @@
 //! The CPU backend: executes operations immediately, in the caller's memory.
 
 use crate::Token;
+use crate::adapter::{Adapted, AdapterError, AdapterSet, WeightedAdapter};
+use crate::format::TensorRole;
 use crate::kernels::{
     Adjust, AttentionBatch, CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Product, QuantGroup,
     Rope, ThreadPool,
@@ -19,6 +21,7 @@ pub struct Cpu<'f, 'm, 't, T: ThreadPool> {
     buffers: Buffers<'m>,
     /// Weights of the current layer.
     layer: Layer<'f>,
+    adapters: AdapterSet<'f>,
     /// Valid rows of logits.
     logit_rows: usize,
 }
@@ -47,7 +50,23 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         buffers.no_sin.fill(0.0);
         let layer = weights.layer(0);
         let parallel = ParallelKernels { kernels, pool };
-        Ok(Cpu { weights, plan: *plan, parallel, buffers, layer, logit_rows: 0 })
+        let adapters = AdapterSet::default();
+        Ok(Cpu { weights, plan: *plan, parallel, buffers, layer, adapters, logit_rows: 0 })
+    }
+
+    /// Replaces the adapters by others, of the rank that the memory was planned for. Keys and values in the cache are those of
+    /// the adapters before: run all tokens again, from position 0 on.
+    ///
+    /// # Errors
+    /// [`AdapterError`]; the adapters are then as before. The fingerprint of the base model is not compared.
+    pub fn set_adapters(&mut self, adapters: &[WeightedAdapter<'f>]) -> Result<(), AdapterError> {
+        self.adapters = AdapterSet::new(adapters, self.plan.config(), self.plan.options().adapter_rank)?;
+        Ok(())
+    }
+
+    /// The adapters that have an effect.
+    pub fn adapters(&self) -> &AdapterSet<'f> {
+        &self.adapters
     }
 
     /// The memory plan.
@@ -158,9 +177,15 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         let normed = &mut b.normed[..tokens * config.hidden];
         let norm = (weights.attention_norm, config.norm_eps, normed);
         let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
-        let query = Product { matrix: weights.query, out: b.query, add: false };
-        let key = Product { matrix: weights.key, out: b.key, add: false };
-        let value = Product { matrix: weights.value, out: b.value, add: false };
+        let outputs = [
+            Adapted { role: TensorRole::Query, out: b.query, add: false },
+            Adapted { role: TensorRole::Key, out: b.key, add: false },
+            Adapted { role: TensorRole::Value, out: b.value, add: false },
+        ];
+        let adapted = self.adapters.apply(&self.parallel, (layer, input), b.low_rank, outputs);
+        let query = Product { matrix: weights.query, out: b.query, add: adapted[0] };
+        let key = Product { matrix: weights.key, out: b.key, add: adapted[1] };
+        let value = Product { matrix: weights.value, out: b.value, add: adapted[2] };
         self.parallel.multiply(input, [query, key, value]);
         if weights.qkv_bias.is_none() && weights.qk_norm.is_none() {
             return;
@@ -195,17 +220,19 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         self.parallel.attend(&attention, rows, &mut b.cache, b.partials, b.attended, groups);
     }
 
-    fn attention_output(&mut self, _layer: usize, batch: &Batch<'_>) {
+    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
         let matrix = self.layer.output;
         let quantize = self.quantizes(&[&matrix]);
         let b = &mut self.buffers;
         let tokens = batch.tokens.len();
         let floats = &b.attended[..tokens * matrix.columns];
         let input = Input { floats, groups: quantize.then_some(&*b.groups), tokens };
+        let output = Adapted { role: TensorRole::Output, out: b.x, add: true };
+        self.adapters.apply(&self.parallel, (layer, input), b.low_rank, [output]);
         self.parallel.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
-    fn gate_up(&mut self, _layer: usize, batch: &Batch<'_>) {
+    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
         let weights = self.layer;
         let config = *self.plan.config();
         let tokens = batch.tokens.len();
@@ -216,12 +243,17 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         let normed = &mut b.normed[..tokens * config.hidden];
         let norm = (weights.ffn_norm, config.norm_eps, normed);
         let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
-        let gate = Product { matrix: weights.gate, out: b.gate, add: false };
-        let up = Product { matrix: weights.up, out: b.up, add: false };
+        let outputs = [
+            Adapted { role: TensorRole::Gate, out: b.gate, add: false },
+            Adapted { role: TensorRole::Up, out: b.up, add: false },
+        ];
+        let adapted = self.adapters.apply(&self.parallel, (layer, input), b.low_rank, outputs);
+        let gate = Product { matrix: weights.gate, out: b.gate, add: adapted[0] };
+        let up = Product { matrix: weights.up, out: b.up, add: adapted[1] };
         self.parallel.gate_up(input, gate, up, quantize_next.then_some(&mut *b.next_groups));
     }
 
-    fn down(&mut self, _layer: usize, batch: &Batch<'_>) {
+    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
         let matrix = self.layer.down;
         let quantize = self.quantizes(&[&matrix]);
         let b = &mut self.buffers;
@@ -237,6 +269,8 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
             }
         };
         let input = Input { floats, groups: quantize.then_some(groups), tokens };
+        let output = Adapted { role: TensorRole::Down, out: b.x, add: true };
+        self.adapters.apply(&self.parallel, (layer, input), b.low_rank, [output]);
         self.parallel.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 

@@ -11,6 +11,7 @@ compile_error!("thimble files are little-endian and are read in place");
 #[cfg(test)]
 extern crate std;
 
+pub mod adapter;
 pub mod chat;
 pub mod cpu;
 pub mod embedding;

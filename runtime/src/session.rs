@@ -92,6 +92,18 @@ impl<S: Sequence> Session<S> {
         &mut self.sequence
     }
 
+    /// Rewinds to the start and lends the sequence to `change`, which may change what its tokens mean to the model, such as its
+    /// adapters.
+    ///
+    /// # Errors
+    /// Those of `change`; the session is empty then, too.
+    pub fn reconfigure<E>(&mut self, change: impl FnOnce(&mut S) -> Result<(), E>) -> Result<(), E> {
+        // Cannot fail: no position is before the start.
+        let _ = self.rewind(0);
+        self.sequence.head(0..0);
+        change(&mut self.sequence)
+    }
+
     /// Replaces the sequence by `tokens`, whose keys and values `fill` writes to the cache. There are no logits until another
     /// token runs.
     ///

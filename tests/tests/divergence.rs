@@ -42,7 +42,7 @@ fn compare(
     windows: &[&[Token]],
     exact: bool,
 ) -> Result<Divergence, DivergenceError> {
-    let pair = Pair { model: model.file().unwrap(), reference: reference.file().unwrap() };
+    let pair = Pair { adapters: &[], model: model.file().unwrap(), reference: reference.file().unwrap() };
     let settings = InferenceSettings { exact, threads: Some(2), ..InferenceSettings::default() };
     let mut steps = Vec::new();
     let found = divergence(pair, windows, &settings, &mut |done| steps.push(done));

@@ -101,6 +101,7 @@ fn long_model_with(at: &Path, post_processor: &Json) -> MappedModel {
 
 fn evaluation<'a>(model: &'a MappedModel, tasks: &[Task]) -> Evaluation<'a> {
     Evaluation {
+        adapters: &[],
         model,
         name: "tiny".into(),
         settings: InferenceSettings { threads: Some(2), ..InferenceSettings::default() },

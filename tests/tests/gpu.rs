@@ -73,6 +73,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     batch: None,
     lookup: 0,
     matmul_variant: None,
+    adapter_rank: 0,
     backend: Some(BackendKind::Cpu),
 };
 

@@ -75,7 +75,7 @@ fn the_plan_is_what_a_session_writes() {
             for exact in [true, false] {
                 for (context, batch, logit_rows) in [(64, 64, 64), (128, 12, 12), (128, 7, 3), (192, 192, 1)]
                 {
-                    let options = PlanOptions { context, batch, logit_rows, kv, exact };
+                    let options = PlanOptions { context, batch, logit_rows, kv, exact, adapter_rank: 0 };
                     let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
                     let tokens: Vec<Token> = golden.tokens().into_iter().cycle().take(context + 1).collect();
                     let (mut a, scores) = used(&model, &plan, &tokens, 0x5A);
@@ -162,8 +162,14 @@ fn sizes_beyond_the_address_space_are_refused() {
     (config.layers, config.heads, config.kv_heads) = (1 << 10, 1 << 10, 1 << 10);
     (config.head_dim, config.context, config.vocab) = (256, 1 << 20, 1 << 22);
     config.check().unwrap();
-    let options =
-        PlanOptions { context: 1 << 20, batch: 1 << 20, logit_rows: 1 << 20, kv: KvKind::F32, exact: true };
+    let options = PlanOptions {
+        context: 1 << 20,
+        batch: 1 << 20,
+        logit_rows: 1 << 20,
+        kv: KvKind::F32,
+        exact: true,
+        adapter_rank: 0,
+    };
     let plan = MemoryPlan::new(&config, &options, &KernelKind::detect().unwrap());
     // 2^52 bytes of keys and values fit 64 bits; 32 bits they do not.
     let fits = plan.map(|plan| plan.bytes() >> 51 > 0);

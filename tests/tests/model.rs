@@ -30,6 +30,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     batch: None,
     lookup: 0,
     matmul_variant: None,
+    adapter_rank: 0,
     backend: None,
 };
 const FAST: InferenceSettings = InferenceSettings { exact: false, ..EXACT };

@@ -76,6 +76,7 @@ const FAST: InferenceSettings = InferenceSettings {
     batch: None,
     lookup: 0,
     matmul_variant: None,
+    adapter_rank: 0,
     backend: None,
 };
 const EXACT: InferenceSettings = InferenceSettings { exact: true, ..FAST };

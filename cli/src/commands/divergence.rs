@@ -1,5 +1,6 @@
 //! `thimble divergence`: how far a model's predictions on a text are from a reference's.
 
+use crate::adapters::Adapters;
 use crate::failure::Failure;
 use crate::flags::machine::ComputeFlags;
 use crate::flags::numbers::{at_least_one, at_least_two};
@@ -87,7 +88,9 @@ impl Job {
         let mut temporary = TemporaryModels::default();
         let model = temporary.open(&self.model)?;
         let reference = temporary.open(&self.reference)?;
-        let pair = Pair { model: model.file()?, reference: reference.file()? };
+        let adapters = Adapters::open(&flags.compute.adapters, &model.file()?)?;
+        let weighted = adapters.weighted()?;
+        let pair = Pair { model: model.file()?, adapters: &weighted, reference: reference.file()? };
         let context = pair.model.config().context.min(pair.reference.config().context);
         let window = windows::length(flags.window, WINDOW, context)?;
         let (tokens, differs_at) = self.tokens(&model, &reference, &text)?;

@@ -1,5 +1,6 @@
 //! `thimble eval`: standard benchmarks.
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
@@ -82,7 +83,10 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let mapped = Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?;
         let settings = self.flags.machine.settings(InferenceSettings::default());
+        let adapters = Adapters::open(&self.flags.machine.compute.adapters, &mapped.file()?)?;
+        let weighted = adapters.weighted()?;
         let evaluation = Evaluation {
+            adapters: &weighted,
             model: mapped.model(),
             name: self.location.name(),
             settings: mapped.choose_backend(&settings)?,

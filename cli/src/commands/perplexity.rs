@@ -1,5 +1,6 @@
 //! `thimble perplexity`: how well a model predicts a text.
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
@@ -78,7 +79,9 @@ impl Job {
                 "--context {context} is too short to predict anything: use 2 or more"
             )));
         }
+        let adapters = Adapters::open(&flags.machine.compute.adapters, &file)?;
         let needed = InferenceSettings {
+            adapter_rank: adapters.rank()?,
             context: Some(window),
             logit_rows: Some(ROWS),
             ..InferenceSettings::default()
@@ -87,7 +90,7 @@ impl Job {
         let tokens = workspace::encode_text(&file, &text, Specials::Parse)?;
         let windows = windows::cut(&tokens, window, flags.windows)?;
         let mut workspace = Workspace::new(&plan)?;
-        let mut generator = workspace.generator(&file, &plan)?;
+        let mut generator = workspace.generator(&file, &plan, &adapters)?;
         let bar = progress::steps("windows", windows.len() as u64);
         let mut sum = 0.0;
         for window in &windows {

@@ -1,5 +1,6 @@
 //! `thimble score`: log-likelihoods of continuations, as lm-evaluation-harness defines them.
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
@@ -45,14 +46,16 @@ impl Job {
         let text = input::file(&self.flags.input)?;
         let mapped = Mapped::open(&self.location.fetch(Notes::Hidden)?)?;
         let file = mapped.file()?;
+        let adapters = Adapters::open(&self.flags.machine.compute.adapters, &file)?;
         let needed = InferenceSettings {
+            adapter_rank: adapters.rank()?,
             context: Some(file.config().context),
             logit_rows: Some(ROWS),
             ..InferenceSettings::default()
         };
         let plan = mapped.plan(&self.flags.machine.settings(needed))?;
         let mut workspace = Workspace::new(&plan)?;
-        let mut generator = workspace.generator(&file, &plan)?;
+        let mut generator = workspace.generator(&file, &plan, &adapters)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let bar = progress::steps("scoring", lines.clone().count() as u64);
         for (index, line) in lines {

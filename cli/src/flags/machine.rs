@@ -1,6 +1,7 @@
 //! How a model is computed: context, threads, kernels, KV cache and processors.
 
 use super::numbers::at_least_one;
+use crate::adapters::AdapterFlags;
 use clap::{Args, ValueEnum};
 use thimble_host::{BackendKind, InferenceSettings, KernelKind};
 use thimble_runtime::kernels::KvKind;
@@ -40,6 +41,8 @@ pub(crate) struct ComputeFlags {
     )]
     #[arg(long, value_name = "NAME")]
     pub(crate) backend: Option<BackendKind>,
+    #[command(flatten)]
+    pub(crate) adapters: AdapterFlags,
 }
 
 /// Number format of the KV cache.
@@ -59,6 +62,7 @@ impl MachineFlags {
             threads: self.threads,
             logit_rows: needed.logit_rows,
             lookup: needed.lookup,
+            adapter_rank: needed.adapter_rank,
             ..self.compute.settings()
         }
     }

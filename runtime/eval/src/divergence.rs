@@ -7,8 +7,10 @@ use serde::Serialize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use thimble_host::{
     BackendKind, GeneratorError, InferencePlan, InferenceSettings, PlanError, SpinPool, generator,
+    set_adapters,
 };
 use thimble_runtime::Token;
+use thimble_runtime::adapter::{AdapterError, WeightedAdapter};
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::sampler::greedy;
 use thimble_runtime::session::SessionError;
@@ -25,7 +27,9 @@ const MAX_ROWS_AHEAD: usize = 2 * ROWS;
 pub struct Pair<'f> {
     /// The model to measure.
     pub model: ModelFile<'f>,
-    /// The model it should match.
+    /// The adapters of the model to measure.
+    pub adapters: &'f [WeightedAdapter<'f>],
+    /// The model it should match, which runs without adapters.
     pub reference: ModelFile<'f>,
 }
 
@@ -108,6 +112,9 @@ pub enum DivergenceError {
     /// A session cannot start.
     #[error(transparent)]
     Generator(#[from] GeneratorError),
+    /// Adapters that the model cannot have.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A session failed.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -141,7 +148,8 @@ pub fn divergence(
     }
     let threads = plan(pair.model.config(), settings, longest)?.threads();
     let half = |threads: usize| Some(threads.max(1));
-    let model = InferenceSettings { threads: half(threads / 2), ..*settings };
+    let adapter_rank = WeightedAdapter::largest_rank(pair.adapters);
+    let model = InferenceSettings { threads: half(threads / 2), adapter_rank, ..*settings };
     let kernels = settings.kernels;
     let reference = InferenceSettings {
         threads: half(threads.div_ceil(2)),
@@ -161,7 +169,7 @@ pub fn divergence(
     std::thread::scope(|scope| {
         let ahead =
             scope.spawn(move || send_reference_logits(&pair.reference, &reference, windows, (&full, &empty)));
-        let compared = compare(&pair.model, &model, windows, (rows, back), progress);
+        let compared = compare(&pair, &model, windows, (rows, back), progress);
         let handed = ahead.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // If the reference failed, its error is the cause.
         handed?;
@@ -200,14 +208,16 @@ fn same_vocabulary(pair: Pair<'_>) -> Result<(), DivergenceError> {
 
 /// Runs `work` on a new session.
 fn with_session<R>(
-    file: &ModelFile<'_>,
+    (file, adapters): (&ModelFile<'_>, &[WeightedAdapter<'_>]),
     plan: &InferencePlan,
     work: impl FnOnce(&mut thimble_host::Generator<'_>) -> Result<R, DivergenceError>,
 ) -> Result<R, DivergenceError> {
     let threads = plan.threads();
     let pool = SpinPool::new(threads).map_err(|source| DivergenceError::Threads { threads, source })?;
     let mut memory = plan.allocate()?;
-    work(&mut generator(file, plan, &mut memory, &pool)?)
+    let mut session = generator(file, plan, &mut memory, &pool)?;
+    set_adapters(&mut session, adapters)?;
+    work(&mut session)
 }
 
 /// Sends the reference's logits row by row, in vectors that are recycled.
@@ -217,7 +227,7 @@ fn send_reference_logits(
     windows: &[&[Token]],
     (full, empty): (&Sender<Vec<f32>>, &Receiver<Vec<f32>>),
 ) -> Result<(), DivergenceError> {
-    with_session(file, plan, |session| {
+    with_session((file, &[]), plan, |session| {
         for window in windows {
             let mut closed = false;
             session.rewind(0)?;
@@ -238,14 +248,14 @@ fn send_reference_logits(
 
 /// Runs the model and compares each row of its logits with the reference's.
 fn compare(
-    file: &ModelFile<'_>,
+    pair: &Pair<'_>,
     plan: &InferencePlan,
     windows: &[&[Token]],
     (rows, back): (Receiver<Vec<f32>>, Sender<Vec<f32>>),
     progress: &mut dyn FnMut(usize),
 ) -> Result<Divergence, DivergenceError> {
     let mut sums = Sums::default();
-    with_session(file, plan, |session| {
+    with_session((&pair.model, pair.adapters), plan, |session| {
         for (number, window) in windows.iter().enumerate() {
             let (mut wrong, mut alone) = (None, false);
             session.rewind(0)?;

@@ -4,6 +4,7 @@ use memmap2::{Mmap, MmapMut};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use thimble_runtime::adapter::AdapterFormatError;
 use thimble_runtime::format::{FormatError, ModelFile};
 use thiserror::Error;
 
@@ -31,6 +32,14 @@ pub enum OpenError {
         path: PathBuf,
         /// The fault.
         source: FormatError,
+    },
+    /// The file is not a valid adapter.
+    #[error("{} cannot be used: {source}", path.display())]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: AdapterFormatError,
     },
 }
 
@@ -63,13 +72,7 @@ impl MappedModel {
     /// # Errors
     /// The file cannot be read, is not a model, or does not fit into memory.
     pub fn read(path: &Path) -> Result<MappedModel, OpenError> {
-        let (mut file, io) = open(path)?;
-        let len = file.metadata().map_err(&io)?.len();
-        // An empty file maps one byte, and is refused for its length like any other short file.
-        let len = usize::try_from(len).map_err(|_| io(ErrorKind::OutOfMemory.into()))?;
-        let mut memory = MmapMut::map_anon(len.max(1)).map_err(&io)?;
-        file.read_exact(&mut memory[..len]).map_err(&io)?;
-        checked(memory.make_read_only().map_err(io)?, path)
+        checked(read(path)?, path)
     }
 
     /// The validated view; cheap to create.
@@ -81,6 +84,17 @@ impl MappedModel {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// All of a file, in memory.
+pub(crate) fn read(path: &Path) -> Result<Mmap, OpenError> {
+    let (mut file, io) = open(path)?;
+    let len = file.metadata().map_err(&io)?.len();
+    // An empty file maps one byte, and is refused for its length like any other short file.
+    let len = usize::try_from(len).map_err(|_| io(ErrorKind::OutOfMemory.into()))?;
+    let mut memory = MmapMut::map_anon(len.max(1)).map_err(&io)?;
+    file.read_exact(&mut memory[..len]).map_err(&io)?;
+    memory.make_read_only().map_err(io)
 }
 
 /// Opens a regular file; also returns the conversion of I/O errors.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use thimble_runtime::Token;
+use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::kernels::KvHead;
 use thimble_runtime::model::{Backend, Batch};
 use thimble_runtime::sampler::Sampler;
@@ -46,6 +47,17 @@ pub trait Accelerator: Backend + Send {
 
     /// Stores keys and values of one layer and head for `chunks`; false where they have to be recomputed.
     fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool;
+
+    /// Replaces the adapters by others, as the CPU does; keys and values in the cache are then those of the adapters before.
+    ///
+    /// # Errors
+    /// The fault, as a clause.
+    fn set_adapters(&mut self, adapters: &[WeightedAdapter<'_>]) -> Result<(), String> {
+        match adapters {
+            [] => Ok(()),
+            _ => Err("the accelerator cannot run adapters".into()),
+        }
+    }
 
     /// Work so far, and for a token at `position`; `None` where nothing is counted.
     fn work(&self, _position: usize) -> Option<GpuWork> {

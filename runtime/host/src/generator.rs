@@ -4,6 +4,7 @@ use crate::backend::BackendKind;
 use crate::hybrid::Hybrid;
 use crate::plan::{InferenceMemory, InferencePlan};
 use crate::threads::SpinPool;
+use thimble_runtime::adapter::{AdapterError, AdapterSet, WeightedAdapter};
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{FormatError, ModelFile};
 use thimble_runtime::kernels::ThreadPool;
@@ -50,6 +51,25 @@ pub fn generator<'a, T: ThreadPool>(
     Ok(Session::new(hybrid).with_lookup(plan.lookup()))
 }
 
+/// Runs a session with these adapters from now on: of the rank that its plan allows, beside whatever weights it has. If that
+/// changes anything, the session is empty afterwards. The fingerprint of the base model is not compared:
+/// [`AdapterFile::check_base`](thimble_runtime::adapter::AdapterFile::check_base) does.
+///
+/// # Errors
+/// [`AdapterError`]; the session is then as before.
+pub fn set_adapters<'a, T: ThreadPool>(
+    session: &mut Session<Hybrid<'a, T>>,
+    adapters: &[WeightedAdapter<'a>],
+) -> Result<(), AdapterError> {
+    let cpu = session.sequence().cpu();
+    let plan = cpu.plan();
+    let set = AdapterSet::new(adapters, plan.config(), plan.options().adapter_rank)?;
+    if set.id() == cpu.adapters().id() {
+        return Ok(());
+    }
+    session.reconfigure(|hybrid| hybrid.set_adapters(adapters))
+}
+
 /// Checks that the processors of a backend exist, before [`generator`] needs them.
 ///
 /// # Errors
@@ -63,7 +83,7 @@ pub fn check_processors(backend: BackendKind) -> Result<(), GeneratorError> {
     Ok(())
 }
 
-/// Bytes that a session of this plan takes on a GPU; 0 if the CPU runs everything, by plan or because the model does not fit.
+/// Bytes that a session of this plan takes on a GPU, without the weights of adapters, which take as much as in their files; 0 if the CPU runs everything, by plan or because the model does not fit.
 ///
 /// # Errors
 /// A damaged file, or no adapter for a plan with a GPU.

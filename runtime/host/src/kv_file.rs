@@ -1,6 +1,6 @@
 //! Saves the KV cache of a session in a file, so that a later session continues from it: reading is faster than recomputing.
 //!
-//! Little-endian: magic, a fingerprint of the model, number format and shape of the cache, the number of tokens (a multiple of
+//! Little-endian: magic, a fingerprint of the model and its adapters, number format and shape of the cache, the number of tokens (a multiple of
 //! 64), the tokens; for each layer and key-value head the keys, the values and (if 8-bit) their scales at all those positions,
 //! or in a layer with a sliding window in the chunks that the next token reaches, laid out as in
 //! [`KvHead`](thimble_runtime::kernels::KvHead); XXH3-64 of everything before it.
@@ -105,12 +105,14 @@ pub struct KvFile {
     path: PathBuf,
     /// The tokens in the file, as far as this process knows.
     saved: Vec<Token>,
+    /// The adapters that the file was made with.
+    adapters: u64,
 }
 
 impl KvFile {
     /// The file at `path`, which need not exist.
     pub fn new(path: &Path) -> KvFile {
-        KvFile { path: path.to_path_buf(), saved: Vec::new() }
+        KvFile { path: path.to_path_buf(), saved: Vec::new(), adapters: 0 }
     }
 
     fn io(&self) -> impl Fn(io::Error) -> KvFileError + '_ {
@@ -164,7 +166,9 @@ impl KvFile {
         let mut header = [0; HEADER_LEN];
         let fields = [kind, layers, heads, dim, u32::from(options.exact), count as u32];
         header[..8].copy_from_slice(&MAGIC);
-        header[8..16].copy_from_slice(&fingerprint(file).to_le_bytes());
+        // Without adapters their id is 0.
+        let weights = fingerprint(file) ^ cpu.adapters().id();
+        header[8..16].copy_from_slice(&weights.to_le_bytes());
         for (place, field) in header[16..].as_chunks_mut::<4>().0.iter_mut().zip(fields) {
             *place = field.to_le_bytes();
         }
@@ -185,7 +189,8 @@ impl KvFile {
     ) -> Result<(), KvFileError> {
         let whole = session.position() / CHUNK * CHUNK;
         let tokens = session.tokens()[..whole].to_vec();
-        if tokens.is_empty() || tokens == self.saved {
+        let adapters = session.sequence().cpu().adapters().id();
+        if tokens.is_empty() || (tokens == self.saved && adapters == self.adapters) {
             return Ok(());
         }
         let path = thimble_files::resolve(&self.path).map_err(|error| self.io()(error.into()))?;
@@ -202,7 +207,7 @@ impl KvFile {
                 return Err(self.io()(error));
             }
         }
-        self.saved = tokens;
+        (self.saved, self.adapters) = (tokens, adapters);
         Ok(())
     }
 
@@ -272,6 +277,7 @@ impl KvFile {
             let context = session.context();
             return Err(SessionError::ContextFull { position: 0, more: count, context }.into());
         }
+        let adapters = session.sequence().cpu().adapters().id();
         let mut tokens = Vec::with_capacity(count);
         for _ in 0..count {
             let mut bytes = [0; 4];
@@ -295,7 +301,7 @@ impl KvFile {
                 if damaged { Err(KvFileError::Damaged(self.path.clone())) } else { Ok(()) }
             })
         })?;
-        self.saved = tokens;
+        (self.saved, self.adapters) = (tokens, adapters);
         Ok(())
     }
 }

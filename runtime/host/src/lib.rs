@@ -23,7 +23,7 @@ pub use backend::{BackendError, BackendKind, MatmulVariant};
 pub use choice::{BackendChoice, BackendChooser, ResolvedBackend, saved_choices};
 pub use detect::{KernelKind, KernelsError};
 pub use embed::embed;
-pub use generator::{Generator, GeneratorError, check_processors, generator, gpu_bytes};
+pub use generator::{Generator, GeneratorError, check_processors, generator, gpu_bytes, set_adapters};
 #[cfg(feature = "gpu")]
 pub use gpu::{cache_pipelines_in, device};
 pub use hybrid::Hybrid;

@@ -1,8 +1,9 @@
 //! A model file, a session on it and a sampler: the model of a chat.
 
-use crate::{Generator, KvFile, LogProbabilities};
+use crate::{Generator, KvFile, LogProbabilities, set_adapters};
 use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode_chat, encode_text, end_of_text};
 use thimble_runtime::Token;
+use thimble_runtime::adapter::{AdapterError, AdapterFile, WeightedAdapter};
 use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{SampledToken, Sampler, TokenMask};
@@ -44,6 +45,25 @@ pub struct LoadedModel<'a, 'b> {
     pub kv_file: Option<KvFile>,
     /// Keeps the log-probabilities of sampled tokens, if anyone wants them. The CPU then samples.
     pub log_probabilities: Option<LogProbabilities>,
+    /// The adapters that [`LoadedModel::set_adapters`] chooses from.
+    pub adapters: Vec<AdapterFile<'a>>,
+}
+
+impl LoadedModel<'_, '_> {
+    /// Runs with the adapters of these indices and weights from now on. If that changes anything, the next answer runs the
+    /// whole conversation again.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unknown`], and those of [`set_adapters`]; the adapters are then as before.
+    pub fn set_adapters(&mut self, chosen: &[(usize, f32)]) -> Result<(), AdapterError> {
+        let count = self.adapters.len();
+        let weighted = |&(index, weight): &(usize, f32)| {
+            let file = self.adapters.get(index).ok_or(AdapterError::Unknown { found: index, count })?;
+            Ok(WeightedAdapter { file: *file, weight })
+        };
+        let weighted: Vec<WeightedAdapter<'_>> = chosen.iter().map(weighted).collect::<Result<_, _>>()?;
+        set_adapters(&mut self.generator, &weighted)
+    }
 }
 
 impl ChatModel for LoadedModel<'_, '_> {

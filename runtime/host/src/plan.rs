@@ -29,6 +29,8 @@ pub struct InferenceSettings {
     pub batch: Option<usize>,
     /// Draft tokens per pass, from prompt lookup: 0 turns it off, 16 is the maximum.
     pub lookup: usize,
+    /// Largest rank of the adapters that the session can have; 0: none.
+    pub adapter_rank: usize,
     /// Backend; the default is what `THIMBLE_BACKEND` names, or the CPU.
     pub backend: Option<BackendKind>,
     /// Matrix-multiplication kernel of a GPU for prompts; the default is what usually suits the GPU best. `auto` measures it.
@@ -115,6 +117,7 @@ impl InferencePlan {
             logit_rows: settings.logit_rows.unwrap_or(1).max(1 + lookup),
             kv: settings.kv.unwrap_or(kv),
             exact: settings.exact,
+            adapter_rank: settings.adapter_rank,
         };
         let memory = MemoryPlan::new(config, &options, &kernels)?;
         let notify = |line: &str| eprintln!("{line}");

@@ -63,8 +63,8 @@ pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize>
 pub(super) fn put<S: Simd>(s: S, job: &MatmulJob<'_>, panel: usize, token: usize, sum: S::F) {
     let row = panel * PANEL;
     let rows = PANEL.min(job.matrix.rows - row);
-    // SAFETY: an element of the output belongs to one row of the product, a row to one panel, and a panel to
-    // one shard's job, so that no other reference to these elements is alive.
+    // SAFETY: an element of the output belongs to one row and one token of the product, a row to one panel, and a panel of
+    // a token to one shard's job, so that no other reference to these elements is alive.
     let places = unsafe { job.output.data.slice(token * job.output.stride + row, rows) };
     if let Some(places) = places.as_mut_array::<PANEL>() {
         let sum = if job.output.add { s.add(s.load(places), sum) } else { sum };

@@ -20,6 +20,18 @@ pub(crate) struct Product<'a> {
     pub(crate) add: bool,
 }
 
+impl<'a> Product<'a> {
+    /// The operands besides the input, with an output that shards share.
+    fn into_operands(self) -> (Matrix<'a>, Output<'a>) {
+        let output = Output { stride: self.matrix.rows, add: self.add, data: Disjoint::new(self.out) };
+        (self.matrix, output)
+    }
+}
+
+/// Tokens of a shard, at least, in [`ParallelKernels::multiply_narrow`]: a multiple of the kernels' tile, so that no tile is
+/// cut.
+const NARROW_TILE: usize = 16;
+
 /// Rows of queries, keys or values, and what is done to them before RoPE; see [`ParallelKernels::adjust`].
 pub(crate) struct Adjust<'a> {
     /// `[tokens, columns]`.
@@ -81,17 +93,19 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
 
     /// Multiplies one input with several matrices.
     pub(crate) fn multiply<const N: usize>(&self, input: Input<'_>, products: [Product<'_>; N]) {
-        let panels = products.iter().map(|product| product.matrix.panels()).sum();
+        self.multiply_each(products.map(|product| Some((input, product))));
+    }
+
+    /// Multiplies several inputs of the same number of tokens, each with its matrix.
+    pub(crate) fn multiply_each<const N: usize>(&self, products: [Option<(Input<'_>, Product<'_>)>; N]) {
+        let panels = products.iter().flatten().map(|(_, product)| product.matrix.panels()).sum();
         let shards = self.shards(panels);
-        let products = products.map(|product| {
-            let output =
-                Output { stride: product.matrix.rows, add: product.add, data: Disjoint::new(product.out) };
-            (product.matrix, output)
-        });
+        let products =
+            products.map(|product| product.map(|(input, product)| (input, product.into_operands())));
         let job = |shard: usize| {
             let mine = shard_range(panels, shards, shard);
             let mut first = 0;
-            for &(matrix, output) in &products {
+            for &(input, (matrix, output)) in products.iter().flatten() {
                 let range = first..first + matrix.panels();
                 let panels = mine.start.max(range.start)..mine.end.min(range.end);
                 if !panels.is_empty() {
@@ -104,8 +118,34 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         self.pool.run(shards, &job);
     }
 
-    /// `gate = silu(gate matrix x input) * (up matrix x input)`, both `[tokens, rows]`. For a single token also
-    /// quantizes `gate` to `next`, if given.
+    /// [`ParallelKernels::multiply`] in f32 for matrices of few panels, which many tokens are cut for instead.
+    pub(crate) fn multiply_narrow<const N: usize>(
+        &self,
+        input: Input<'_>,
+        products: [Option<Product<'_>>; N],
+    ) {
+        if input.tokens <= NARROW_TILE {
+            return self.multiply_each(products.map(|product| product.map(|product| (input, product))));
+        }
+        let tiles = input.tokens.div_ceil(NARROW_TILE);
+        let shards = self.shards(tiles);
+        let products = products.map(|product| product.map(Product::into_operands));
+        let job = |shard: usize| {
+            let tiles = shard_range(tiles, shards, shard);
+            let tokens = tiles.start * NARROW_TILE..(tiles.end * NARROW_TILE).min(input.tokens);
+            for &(matrix, output) in products.iter().flatten() {
+                let floats = &input.floats[tokens.start * matrix.columns..tokens.end * matrix.columns];
+                let input = Input { floats, groups: None, tokens: tokens.len() };
+                let output = Output { data: output.data.after(tokens.start * output.stride), ..output };
+                let panels = 0..matrix.panels();
+                (self.kernels.matmul)(&MatmulJob { matrix, panels, input, output });
+            }
+        };
+        self.pool.run(shards, &job);
+    }
+
+    /// `gate = silu(gate matrix x input) * (up matrix x input)`, both `[tokens, rows]`; either product is first added to what
+    /// its output holds, if it says so. For a single token also quantizes `gate` to `next`, if given.
     pub(crate) fn gate_up(
         &self,
         input: Input<'_>,
@@ -122,8 +162,8 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         let job = |shard: usize| {
             let pairs = shard_range(pairs, shards, shard);
             let panels = pairs.start * (GROUP / PANEL)..(pairs.end * (GROUP / PANEL)).min(panels);
-            for (matrix, data) in [(gate.matrix, gate_out), (up.matrix, up_out)] {
-                let output = Output { data, stride: rows, add: false };
+            for (matrix, data, add) in [(gate.matrix, gate_out, gate.add), (up.matrix, up_out, up.add)] {
+                let output = Output { data, stride: rows, add };
                 (self.kernels.matmul)(&MatmulJob { matrix, panels: panels.clone(), input, output });
             }
             let mine = panels.start * PANEL..(panels.end * PANEL).min(rows);

@@ -51,7 +51,6 @@ impl<'a, T> Disjoint<'a, T> {
     }
 
     /// The slice from `start` on; empty past the end.
-    #[cfg(target_arch = "x86_64")] // only AMX uses it
     pub(crate) fn after(&self, start: usize) -> Self {
         let start = start.min(self.len);
         // SAFETY: at most one past the last number of the borrowed slice.

@@ -26,6 +26,8 @@ pub(crate) struct Buffers<'m> {
     pub(crate) groups: &'m mut [QuantGroup],
     /// The quantized input of the down projection for a single token, written while `groups` is still read.
     pub(crate) next_groups: &'m mut [QuantGroup],
+    /// Inputs times the narrow matrices of an adapter, `[batch, rank]` for each of three products that share an input.
+    pub(crate) low_rank: &'m mut [f32],
     /// Partial results of attention.
     pub(crate) partials: &'m mut [f32],
     /// RoPE frequencies, `[head_dim / 2]`.
@@ -69,6 +71,7 @@ impl<'m> Buffers<'m> {
             up: memory.take(rows(config.ffn))?,
             groups: memory.take(groups)?,
             next_groups: memory.take(next_groups)?,
+            low_rank: memory.take(options.adapter_rank.checked_mul(3).and_then(rows))?,
             partials: memory.take(partials_len(config.heads, config.head_dim, options.context))?,
             frequencies: memory.take(Some(half))?,
             cos: memory.take(rows(half))?,

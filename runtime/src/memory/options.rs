@@ -15,11 +15,14 @@ pub struct PlanOptions {
     pub kv: KvKind,
     /// Whether to multiply with f32 activations (the exact mode).
     pub exact: bool,
+    /// Largest rank of the session's adapters; 0: it has none.
+    pub adapter_rank: usize,
 }
 
 impl PlanOptions {
     /// Options for generating text with `context` positions.
     pub fn generate(context: usize) -> PlanOptions {
-        PlanOptions { context, batch: context.min(192), logit_rows: 1, kv: KvKind::F16, exact: false }
+        let batch = context.min(192);
+        PlanOptions { context, batch, logit_rows: 1, kv: KvKind::F16, exact: false, adapter_rank: 0 }
     }
 }

@@ -2,7 +2,7 @@
 
 mod forward;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod weights;
 
 pub use forward::{Backend, Batch, forward, layers};

@@ -1,17 +1,21 @@
 //! The whole model on the CPU, with every option of its configuration, against f64 and against itself.
 
+mod adapters;
 mod naive;
 mod options;
+pub(crate) mod random_adapter;
 mod random_model;
 mod sequences;
 
 use crate::Token;
+use crate::adapter::{AdapterFile, WeightedAdapter};
 use crate::cpu::Cpu;
 use crate::format::Config;
 use crate::kernels::tests::{Backwards, Random};
 use crate::kernels::{Kernels, KvKind};
 use crate::memory::{MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Weights, forward};
+use random_adapter::RandomAdapter;
 use random_model::RandomModel;
 use std::vec;
 use std::vec::Vec;
@@ -51,15 +55,34 @@ impl Setup {
         kernels: Kernels,
         job: impl FnOnce(Cpu<'_, '_, '_, Backwards>) -> R,
     ) -> R {
+        self.with_cpu_and_adapters(model, kernels, &[], job)
+    }
+
+    /// The same with adapters.
+    fn with_cpu_and_adapters<R>(
+        self,
+        model: &RandomModel,
+        kernels: Kernels,
+        adapters: &[(&RandomAdapter, f32)],
+        job: impl FnOnce(Cpu<'_, '_, '_, Backwards>) -> R,
+    ) -> R {
         let Setup { context, batch, kv, exact, threads } = self;
-        let options = PlanOptions { context, batch, logit_rows: batch, kv, exact };
+        let weighted = |(adapter, weight): &(&RandomAdapter, f32)| WeightedAdapter {
+            file: AdapterFile::parse(adapter.bytes()).unwrap(),
+            weight: *weight,
+        };
+        let adapters: Vec<WeightedAdapter<'_>> = adapters.iter().map(weighted).collect();
+        let adapter_rank = WeightedAdapter::largest_rank(&adapters);
+        let options = PlanOptions { context, batch, logit_rows: batch, kv, exact, adapter_rank };
         let plan = MemoryPlan::new(&model.config, &options, &kernels).unwrap();
         let mut memory = vec![[0xff; 64]; plan.bytes() / 64 + 1];
         let start = memory.as_flattened().as_ptr().align_offset(64);
         let memory = &mut memory.as_flattened_mut()[start..start + plan.bytes()];
         let file = model.file();
         let (weights, pool) = (Weights::new(&file).unwrap(), Backwards { threads });
-        job(Cpu::new(weights, &plan, kernels, &pool, memory).unwrap())
+        let mut cpu = Cpu::new(weights, &plan, kernels, &pool, memory).unwrap();
+        cpu.set_adapters(&adapters).unwrap();
+        job(cpu)
     }
 
     /// Logits after each token.

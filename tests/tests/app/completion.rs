@@ -31,7 +31,15 @@ pub(crate) fn by_host(
     let pool = SpinPool::new(plan.threads()).unwrap();
     let generator = generator(&file, &plan, &mut memory, &pool).unwrap();
     let sampler = Sampler::new(sampling).unwrap();
-    let model = LoadedModel { file, generator, sampler, format, kv_file: None, log_probabilities: None };
+    let model = LoadedModel {
+        file,
+        generator,
+        sampler,
+        format,
+        kv_file: None,
+        log_probabilities: None,
+        adapters: Vec::new(),
+    };
     let conversation = Conversation::default();
     let mut session = ChatSession {
         model,

@@ -76,6 +76,7 @@ fn evaluate(exact: bool) -> Option<BTreeMap<(String, usize), Found>> {
     let mut all = BTreeMap::new();
     for (name, task, offset) in parts(lines, data) {
         let evaluated = complete(&Evaluation {
+            adapters: &[],
             model,
             name: "real".into(),
             settings: InferenceSettings { exact, ..InferenceSettings::default() },

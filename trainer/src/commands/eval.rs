@@ -59,6 +59,7 @@ impl Flags {
         let (model, step) = converted(&run, &checkpoint, &temporary)?;
         let limit = self.limit.and_then(|limit| usize::try_from(limit).ok());
         let evaluation = Evaluation {
+            adapters: &[],
             model: &model,
             name: format!("{} step {step}", run.file_name().unwrap_or_default().display()),
             settings: InferenceSettings {

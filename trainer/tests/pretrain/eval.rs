@@ -37,6 +37,7 @@ fn a_checkpoint_is_evaluated_as_its_export_is() {
     convert(&test.path("exported"), &file, &options, &mut |_| ()).unwrap();
     let model = MappedModel::read(&file).unwrap();
     let evaluation = Evaluation {
+        adapters: &[],
         model: &model,
         name: "exported".into(),
         settings: InferenceSettings { exact: true, threads: Some(1), ..InferenceSettings::default() },

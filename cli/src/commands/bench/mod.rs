@@ -4,6 +4,7 @@ mod figures;
 mod speed;
 mod start;
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::ComputeFlags;
@@ -71,6 +72,7 @@ impl Job {
         let mapped = Mapped::open(&path)?;
         let context = mapped.file()?.config().context;
         let cases = self.cases(context)?;
+        let adapters = Adapters::open(&self.flags.compute.adapters, &mapped.file()?)?;
         let starts = self.wants(Test::Start);
         let threads = self.threads();
         let bar = progress::steps("measuring", (threads.len() * (cases.len() + usize::from(starts))) as u64);
@@ -82,8 +84,12 @@ impl Job {
                 figures.push(start::measure(&path, sizes, &self.flags.compute, self.flags.rounds)?);
                 bar.inc(1);
             }
-            let settings = InferenceSettings { threads: Some(threads), ..self.flags.compute.settings() };
-            speed::measure(&mapped, &settings, &cases, self.flags.rounds, &mut |figure| {
+            let settings = InferenceSettings {
+                threads: Some(threads),
+                adapter_rank: adapters.rank()?,
+                ..self.flags.compute.settings()
+            };
+            speed::measure((&mapped, &adapters), &settings, &cases, self.flags.rounds, &mut |figure| {
                 figures.push(figure);
                 bar.inc(1);
             })?;

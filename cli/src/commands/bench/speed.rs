@@ -1,6 +1,7 @@
 //! How fast a running model computes prompts and decodes tokens.
 
 use super::figures::{Figure, GpuWork, Spread, Test};
+use crate::adapters::Adapters;
 use crate::failure::Failure;
 use crate::workspace::{Mapped, Workspace};
 use std::time::Instant;
@@ -19,7 +20,7 @@ pub(super) struct Case {
 
 /// Runs the cases in one session, each `rounds` times after a warm-up.
 pub(super) fn measure(
-    mapped: &Mapped,
+    (mapped, adapters): (&Mapped, &Adapters),
     settings: &InferenceSettings,
     cases: &[Case],
     rounds: usize,
@@ -29,7 +30,7 @@ pub(super) fn measure(
     let file = mapped.file()?;
     let plan = mapped.plan(&InferenceSettings { context: Some(longest), ..*settings })?;
     let mut workspace = Workspace::new(&plan)?;
-    let mut generator = workspace.generator(&file, &plan)?;
+    let mut generator = workspace.generator(&file, &plan, adapters)?;
     let vocab = file.config().vocab;
     let tokens: Vec<Token> = (0..longest).map(|i| Token((i * 7919 % vocab) as u32)).collect();
     for &Case { test, tokens: count, depth } in cases {

@@ -44,6 +44,7 @@ pub(super) fn measure(
             command.args(["--kv", kv.get_name()]);
         }
         command.args(compute.backend.iter().flat_map(|backend| ["--backend".into(), backend.to_string()]));
+        command.args(compute.adapters.arguments());
         command.args(compute.exact.then_some("--exact"));
         command.arg("--").arg(path);
         let start = Instant::now();

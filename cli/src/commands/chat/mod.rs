@@ -6,6 +6,7 @@ mod slash;
 mod terminal_chat;
 mod wrap;
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::grammar::GrammarFlags;
@@ -79,11 +80,16 @@ impl Job {
         let grammar = self.flags.grammar.compile(&file)?;
         let GenerationFlags { lookup, sampling: sampling_flags, machine } = &self.flags.generation;
         let context = file.config().context.min(MAX_CONTEXT);
-        let needed =
-            InferenceSettings { context: Some(context), lookup: *lookup, ..InferenceSettings::default() };
+        let adapters = Adapters::open(&machine.compute.adapters, &file)?;
+        let needed = InferenceSettings {
+            adapter_rank: adapters.rank()?,
+            context: Some(context),
+            lookup: *lookup,
+            ..InferenceSettings::default()
+        };
         let plan = mapped.plan(&machine.settings(needed))?;
         let mut workspace = Workspace::new(&plan)?;
-        let generator = workspace.generator(&file, &plan)?;
+        let generator = workspace.generator(&file, &plan, &adapters)?;
         let sampling = sampling_flags.sampling(&file, Sampling::ANSWER);
         let biases = sampling_flags.biases(&file)?;
         let sampler = sampler(sampling, &biases)?;
@@ -94,6 +100,7 @@ impl Job {
             format: PromptFormat::Chat,
             kv_file: None,
             log_probabilities: None,
+            adapters: Vec::new(),
         };
         let conversation = Conversation { system: self.flags.system.clone(), turns: Vec::new() };
         if let Some(note) = Thinking::note(self.flags.thinking, &model.file) {

@@ -111,7 +111,7 @@ impl RequestedReport {
         }
         let measure = |path: &Path, name: &str| -> Result<Divergence, Failure> {
             let model = Mapped::open(path)?;
-            let pair = Pair { model: model.file()?, reference: reference.file()? };
+            let pair = Pair { adapters: &[], model: model.file()?, reference: reference.file()? };
             let bar = progress::steps(&format!("measuring {name}"), windows.len() as u64);
             let found = divergence(pair, &windows, &InferenceSettings::default(), &mut |done| {
                 bar.set_position(done as u64)

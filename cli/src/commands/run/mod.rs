@@ -3,6 +3,7 @@
 mod log_probabilities;
 mod prompt;
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::grammar::{AnswerGrammar, GrammarFlags};
@@ -178,8 +179,13 @@ impl Job {
         }
         let GenerationFlags { lookup, machine, .. } = &self.flags.generation;
         let context = prompt.len().saturating_add(self.amount.tokens).clamp(1, file.config().context);
-        let needed =
-            InferenceSettings { context: Some(context), lookup: *lookup, ..InferenceSettings::default() };
+        let adapters = Adapters::open(&machine.compute.adapters, &file)?;
+        let needed = InferenceSettings {
+            adapter_rank: adapters.rank()?,
+            context: Some(context),
+            lookup: *lookup,
+            ..InferenceSettings::default()
+        };
         let plan = mapped.plan(&machine.settings(needed))?;
         if prompt.len() > plan.context() {
             return Err(Failure::TooLong {
@@ -190,7 +196,7 @@ impl Job {
             });
         }
         let mut workspace = Workspace::new(&plan)?;
-        let generator = workspace.generator(&file, &plan)?;
+        let generator = workspace.generator(&file, &plan, &adapters)?;
         let mut show = |text: &str| match self.flags.json {
             true => Ok(()),
             false => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
@@ -257,8 +263,15 @@ impl Job {
         let format = PromptFormat::default();
         let kept = self.flags.logprobs.map(|count| LogProbabilities::new(config.vocab, count));
         let mut logprobs = kept.as_ref().map(|_| Vec::new());
-        let mut model =
-            LoadedModel { file, generator, sampler, format, kv_file: None, log_probabilities: kept };
+        let mut model = LoadedModel {
+            file,
+            generator,
+            sampler,
+            format,
+            kv_file: None,
+            log_probabilities: kept,
+            adapters: Vec::new(),
+        };
         let stops: Vec<&[u8]> = self.flags.stop.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(Failure::other)?;

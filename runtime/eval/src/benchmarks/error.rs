@@ -96,6 +96,9 @@ pub enum EvalError {
     /// The session cannot start.
     #[error(transparent)]
     Generator(#[from] GeneratorError),
+    /// Adapters that the model cannot have.
+    #[error(transparent)]
+    Adapter(#[from] thimble_runtime::adapter::AdapterError),
     /// The session failed.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -48,6 +48,9 @@ pub struct SettingsId {
     pub kernels: String,
     /// The context to which requests are truncated from the left.
     pub context: usize,
+    /// Checksums of the adapters, with their weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
 }
 
 /// A task and its data files.

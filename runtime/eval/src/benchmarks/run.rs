@@ -19,8 +19,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use thimble_files::MappedModel;
 use thimble_files::OutputFiles;
-use thimble_host::{InferencePlan, InferenceSettings, generator};
+use thimble_host::{InferencePlan, InferenceSettings, generator, set_adapters};
 use thimble_runtime::Token;
+use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::format::{ModelFile, checksum};
 use thimble_runtime::kernels::SingleThread;
 
@@ -29,6 +30,8 @@ use thimble_runtime::kernels::SingleThread;
 pub struct Evaluation<'a> {
     /// The model.
     pub model: &'a MappedModel,
+    /// Its adapters.
+    pub adapters: &'a [WeightedAdapter<'a>],
     /// The model's name in the results.
     pub name: String,
     /// Inference settings. `context` limits the length of requests; the default is the model's.
@@ -60,8 +63,10 @@ impl Evaluation<'_> {
         if data.is_empty() && !missing.is_empty() {
             return Err(EvalError::Missing { reason: no_data(&missing) });
         }
-        let mut one = InferenceSettings { threads: Some(1), logit_rows: Some(LOGIT_ROWS), ..self.settings };
-        let arithmetic = arithmetic(&file, &mut one)?;
+        let adapter_rank = WeightedAdapter::largest_rank(self.adapters);
+        let (threads, logit_rows) = (Some(1), Some(LOGIT_ROWS));
+        let mut one = InferenceSettings { threads, logit_rows, adapter_rank, ..self.settings };
+        let arithmetic = arithmetic((&file, self.adapters), &mut one)?;
         let most = self.settings.context.unwrap_or(file.config().context);
         let threads =
             InferencePlan::new(file.config(), &InferenceSettings { context: Some(1), ..self.settings })?
@@ -97,7 +102,8 @@ impl Evaluation<'_> {
         let context = positions.clamp(1, file.config().context);
         let plan = InferencePlan::new(file.config(), &InferenceSettings { context: Some(context), ..one })?;
 
-        let workers = Workers { data: &data, todo: &todo, file: &file, plan: &plan, context: most, stop };
+        let (adapters, context) = (self.adapters, most);
+        let workers = Workers { data: &data, todo: &todo, file: &file, adapters, plan: &plan, context, stop };
         let mut predicted = earlier.predicted;
         let mut elapsed = 0.0;
         // On a GPU, each thread would hold its own copy of the weights.
@@ -198,6 +204,7 @@ impl Evaluation<'_> {
                 kv: format!("{:?}", options.kv).to_lowercase(),
                 kernels: plan.processors(),
                 context,
+                adapters: self.adapters.iter().map(adapter_name).collect(),
             },
             selection: self.selection,
             tasks: data.iter().map(task).collect(),
@@ -208,17 +215,26 @@ impl Evaluation<'_> {
 
 /// The bits of a log-likelihood of fixed tokens: results of different kernels must not be mixed. If the GPU fails its
 /// startup check, `one` falls back to the CPU.
-fn arithmetic(file: &ModelFile<'_>, one: &mut InferenceSettings) -> Result<String> {
+fn arithmetic(
+    (file, adapters): (&ModelFile<'_>, &[WeightedAdapter<'_>]),
+    one: &mut InferenceSettings,
+) -> Result<String> {
     let config = file.config();
     let count = PROBE_TOKENS.min(config.vocab).min(config.context);
     let tokens: Vec<Token> = (0..count as u32).map(Token).collect();
     let plan = InferencePlan::new(config, &InferenceSettings { context: Some(count), ..*one })?;
     let mut memory = plan.allocate()?;
     let mut session = generator(file, &plan, &mut memory, &SingleThread)?;
+    set_adapters(&mut session, adapters)?;
     let mut sum = 0.0;
     session.score(&tokens, 1, &mut |scored| sum += scored.log_probability)?;
     one.backend = Some(session.sequence().kind());
     Ok(format!("{:016x}", sum.to_bits()))
+}
+
+/// An adapter by its checksum, with its weight.
+fn adapter_name(adapter: &WeightedAdapter<'_>) -> String {
+    format!("{:016x}:{}", adapter.file.id(), adapter.weight)
 }
 
 /// Tokens of the probe: enough that a CPU and a GPU would share the prefill.

@@ -7,7 +7,8 @@ use super::schedule::ScheduledItem;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
-use thimble_host::{InferencePlan, generator};
+use thimble_host::{InferencePlan, generator, set_adapters};
+use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::kernels::SingleThread;
 
@@ -16,6 +17,7 @@ pub(crate) struct Workers<'a> {
     pub(crate) data: &'a [BenchmarkData],
     pub(crate) todo: &'a [ScheduledItem],
     pub(crate) file: &'a ModelFile<'a>,
+    pub(crate) adapters: &'a [WeightedAdapter<'a>],
     pub(crate) plan: &'a InferencePlan,
     pub(crate) context: usize,
     pub(crate) stop: &'a AtomicBool,
@@ -74,7 +76,8 @@ impl Workers<'_> {
         send: &mut dyn FnMut(usize, ItemOutcome) -> bool,
     ) -> Result<()> {
         let mut memory = self.plan.allocate()?;
-        let session = generator(self.file, self.plan, &mut memory, &SingleThread)?;
+        let mut session = generator(self.file, self.plan, &mut memory, &SingleThread)?;
+        set_adapters(&mut session, self.adapters)?;
         if session.sequence().kind() != self.plan.backend() {
             // The probe ran on the GPU, in a short context.
             return Err(EvalError::Gpu { begun: false });

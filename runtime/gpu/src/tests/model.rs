@@ -96,7 +96,7 @@ pub(super) fn on_cpu(
     (kv, exact): (KvKind, bool),
 ) -> Vec<f32> {
     let weights = Weights::new(file).unwrap();
-    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact };
+    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact, adapter_rank: 0 };
     let kernels = Kernels::scalar();
     let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
     let mut memory = vec![0; plan.bytes() + 64];

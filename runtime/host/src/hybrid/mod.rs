@@ -16,6 +16,7 @@ use state::{Cached, LastBatch, Logits, Shared, State, resumes};
 use std::ops::Range;
 use std::time::Instant;
 use thimble_runtime::Token;
+use thimble_runtime::adapter::{AdapterError, WeightedAdapter};
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::kernels::ThreadPool;
 use thimble_runtime::model::{Batch, Weights, forward};
@@ -98,6 +99,18 @@ impl<'a, T: ThreadPool> Hybrid<'a, T> {
     /// The CPU's part.
     pub fn cpu(&self) -> &Cpu<'a, 'a, 'a, T> {
         &self.cpu
+    }
+
+    /// Replaces the adapters of both processors. Without effect on what the caches hold: the session is empty.
+    pub(crate) fn set_adapters(&mut self, adapters: &[WeightedAdapter<'a>]) -> Result<(), AdapterError> {
+        self.cpu.set_adapters(adapters)?;
+        if let State::Shared(shared) = &mut self.state {
+            shared.truncate(&self.cpu, 0);
+            if let Err(reason) = shared.accelerator.set_adapters(adapters) {
+                self.give_up(&reason);
+            }
+        }
+        Ok(())
     }
 
     /// Times both processors (the CPU unless `cpu` is known) before the first batch; `None` without an accelerator or if it

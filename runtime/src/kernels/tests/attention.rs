@@ -80,8 +80,14 @@ fn attention_matches_f64() {
             for kernels in all() {
                 for (kv, bound) in [(KvKind::F32, 2e-5), (KvKind::F16, 4e-3), (KvKind::Q8, 3e-2)] {
                     let config = config((heads, kv_heads, dim), total);
-                    let options =
-                        PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
+                    let options = PlanOptions {
+                        context: total,
+                        batch: total,
+                        logit_rows: 1,
+                        kv,
+                        exact: false,
+                        adapter_rank: 0,
+                    };
                     let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
                     // Memory full of NaNs: nothing behind the last position may be looked at.
                     let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];
@@ -168,7 +174,14 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
     let kinds = [KvKind::Q8, KvKind::F16, KvKind::F32];
     for kernels in all() {
         for kv in kinds {
-            let options = PlanOptions { context: total, batch: total, logit_rows: 1, kv, exact: false };
+            let options = PlanOptions {
+                context: total,
+                batch: total,
+                logit_rows: 1,
+                kv,
+                exact: false,
+                adapter_rank: 0,
+            };
             let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
             let run = |cuts: &[usize]| {
                 let mut memory = vec![[0xffu8; 64]; plan.bytes() / 64 + 1];

@@ -1,5 +1,6 @@
 //! Model files of random weights, in memory.
 
+use super::random_adapter::RandomAdapter;
 use crate::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, PANEL, SectionKind, SectionRecord,
     TensorRecord, TensorRole, checksum, emit_header,
@@ -11,6 +12,7 @@ use std::vec::Vec;
 const TOKENIZER: &[u8] = include_bytes!("../../tokenizer/fixture/tiny.bin");
 
 /// A model file, aligned like a mapping, with its numbers.
+#[derive(Clone)]
 pub(super) struct RandomModel {
     file: Vec<[u8; 64]>,
     length: usize,
@@ -71,10 +73,22 @@ impl RandomModel {
     pub(super) fn tensor(&self, role: TensorRole, layer: u16) -> &[f64] {
         &self.values[role.index(&self.config, layer).unwrap()]
     }
+
+    /// The same with other numbers, not in its file: `W + weight * scale * B A` for each adapted matrix.
+    pub(super) fn merged(&self, adapters: &[(&RandomAdapter, f32)]) -> RandomModel {
+        let mut merged = self.clone();
+        for (adapter, weight) in adapters {
+            for (role, layer, delta) in adapter.deltas() {
+                let values = &mut merged.values[role.index(&self.config, *layer).unwrap()];
+                values.iter_mut().zip(delta).for_each(|(x, delta)| *x += f64::from(*weight) * delta);
+            }
+        }
+        merged
+    }
 }
 
 /// FORMAT.md, encoding 2: panels of 16 rows, column by column.
-fn store_panels(numbers: &[f32], rows: usize, columns: usize, out: &mut Vec<u8>) {
+pub(super) fn store_panels(numbers: &[f32], rows: usize, columns: usize, out: &mut Vec<u8>) {
     for first in (0..rows).step_by(PANEL) {
         for column in 0..columns {
             for row in first..first + PANEL {

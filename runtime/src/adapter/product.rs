@@ -1,0 +1,66 @@
+//! The products of a session's adapters on the CPU.
+
+use super::AdapterSet;
+use crate::format::TensorRole;
+use crate::kernels::{Input, ParallelKernels, Product, ThreadPool};
+use core::array;
+
+/// An output that adapters add to.
+pub(crate) struct Adapted<'a> {
+    /// The adapted matrix.
+    pub(crate) role: TensorRole,
+    /// `[tokens, rows]`.
+    pub(crate) out: &'a mut [f32],
+    /// Whether `out` holds numbers to add to. Otherwise the first product overwrites it.
+    pub(crate) add: bool,
+}
+
+impl AdapterSet<'_> {
+    /// Adds `scale * B (A input)` of each adapter to outputs of products that share an input, and tells which of them then
+    /// hold numbers. `scratch` has room for three rows of the planned rank for each token.
+    pub(crate) fn apply<const N: usize, T: ThreadPool>(
+        &self,
+        parallel: &ParallelKernels<'_, T>,
+        (layer, input): (usize, Input<'_>),
+        scratch: &mut [f32],
+        mut outputs: [Adapted<'_>; N],
+    ) -> [bool; N] {
+        // Float matrices read no groups.
+        let input = Input { groups: None, ..input };
+        for adapter in self.iter() {
+            let found = outputs.each_ref().map(|output| adapter.file.find(output.role, layer as u16));
+            if found.iter().all(Option::is_none) {
+                continue;
+            }
+            let mut rest = &mut *scratch;
+            let mut inner: [&mut [f32]; N] = array::from_fn(|i| {
+                let count = found[i].map_or(0, |low_rank| input.tokens * low_rank.a.rows);
+                let (part, after) = core::mem::take(&mut rest).split_at_mut(count);
+                rest = after;
+                part
+            });
+            let products = found.iter().zip(&mut inner).filter_map(|(low_rank, out)| {
+                low_rank.map(|low_rank| Product { matrix: low_rank.a, out, add: false })
+            });
+            parallel.multiply_narrow(input, collect::<N, _>(products));
+            for (low_rank, inner) in found.iter().zip(&mut inner) {
+                let scale = low_rank.map_or(1.0, |low_rank| low_rank.scale * adapter.weight);
+                inner.iter_mut().for_each(|x| *x *= scale);
+            }
+            let products =
+                found.iter().zip(&inner).zip(&mut outputs).filter_map(|((low_rank, x), output)| {
+                    let low_rank = low_rank.as_ref()?;
+                    let add = core::mem::replace(&mut output.add, true);
+                    let input = Input { floats: x, groups: None, tokens: input.tokens };
+                    Some((input, Product { matrix: low_rank.b, out: &mut *output.out, add }))
+                });
+            parallel.multiply_each(collect::<N, _>(products));
+        }
+        outputs.map(|output| output.add)
+    }
+}
+
+/// At most `N` items, without allocation.
+fn collect<const N: usize, I>(mut items: impl Iterator<Item = I>) -> [Option<I>; N] {
+    array::from_fn(|_| items.next())
+}
