@@ -6,7 +6,7 @@ use crate::message::{self, Message};
 use crate::options::check_stops;
 use crate::sessions::ModelSessions;
 use crate::worker::{AnswerHandle, Worker, WorkerOptions};
-use crate::{AnswerOptions, ApiError, Model, ModelInfo, Sampling, Stats, ToolDefinition};
+use crate::{AdapterWeight, AnswerOptions, ApiError, Model, ModelInfo, Sampling, Stats, ToolDefinition};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thimble_chat::{ChatError, Conversation, SavedConversation};
@@ -45,6 +45,9 @@ pub struct ChatOptions {
     /// The tools that the model may call.
     #[uniffi(default = [])]
     pub tools: Vec<ToolDefinition>,
+    /// The adapters that the model runs with, of [`Model::open_adapter`]; at most 8.
+    #[uniffi(default = [])]
+    pub adapters: Vec<AdapterWeight>,
 }
 
 /// A conversation with a model, on a thread of its own.
@@ -67,9 +70,22 @@ impl Chat {
     /// The file is no journal, cannot be written, or is open in another chat; the options are invalid.
     #[uniffi::constructor]
     pub fn new(model: Arc<Model>, options: ChatOptions) -> Result<Arc<Chat>, ApiError> {
-        let ChatOptions { system, sampling, thinking, max_tokens, journal, kv_file, messages, stop, tools } =
-            options;
+        let ChatOptions {
+            system,
+            sampling,
+            thinking,
+            max_tokens,
+            journal,
+            kv_file,
+            messages,
+            stop,
+            tools,
+            adapters,
+        } = options;
         check_stops(&stop)?;
+        if !tools.is_empty() {
+            return Err(ApiError::other("tools are not supported yet"));
+        }
         let begun = message::begin(system, messages)?;
         let sampling = sampling.unwrap_or_default();
         let ModelInfo { name, answers_messages, .. } = model.info()?;
@@ -78,7 +94,7 @@ impl Chat {
         }
         let threads = model.plan.threads();
         let kept = kv_file.map(|path| KvFile::new(Path::new(&path)));
-        let sessions = ModelSessions::new(model, sampling, PromptFormat::Chat, kept)?;
+        let sessions = ModelSessions::new(model, sampling, PromptFormat::Chat, kept, adapters)?;
         let (journal, held) = match &journal {
             Some(path) => {
                 let (journal, held) = Journal::open(path, begun)?;

@@ -5,7 +5,7 @@ use crate::listener::Listener;
 use crate::options::check_stops;
 use crate::sessions::ModelSessions;
 use crate::worker::{Worker, WorkerOptions};
-use crate::{AnswerFormat, AnswerOptions, ApiError, Model, Sampling};
+use crate::{AdapterWeight, AnswerFormat, AnswerOptions, ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_chat::Conversation;
 use thimble_host::PromptFormat;
@@ -28,6 +28,9 @@ pub struct CompletionOptions {
     /// As [`AnswerOptions::format`].
     #[uniffi(default = None)]
     pub format: Option<AnswerFormat>,
+    /// The adapters that the model runs with, of [`Model::open_adapter`]; at most 8.
+    #[uniffi(default = [])]
+    pub adapters: Vec<AdapterWeight>,
 }
 
 /// A completion in progress, on a thread of its own. Dropping this object stops the work: keep it.
@@ -72,12 +75,12 @@ impl Model {
         options: CompletionOptions,
         listener: Arc<dyn Listener>,
     ) -> Result<Arc<Completion>, ApiError> {
-        let CompletionOptions { max_tokens, sampling, stop, log_probabilities, format } = options;
+        let CompletionOptions { max_tokens, sampling, stop, log_probabilities, format, adapters } = options;
         check_stops(&stop)?;
         let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();
         let options = WorkerOptions {
-            sessions: Box::new(ModelSessions::new(self, sampling, PromptFormat::Text, None)?),
+            sessions: Box::new(ModelSessions::new(self, sampling, PromptFormat::Text, None, adapters)?),
             thinking: None,
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,

@@ -5,13 +5,16 @@
 //! [`Listener`]. Every object may be used from any thread and dropped at any time. Opening a model or a journal, saving and
 //! restoring access a file: that takes milliseconds, but does not belong on a UI thread.
 
+mod adapter;
 mod blocking;
 mod busy;
 mod chat;
 mod claim;
 mod completion;
+mod embedding;
 mod error;
 mod gate;
+mod grammar;
 mod journal;
 mod listener;
 mod message;
@@ -24,9 +27,11 @@ mod sessions;
 mod tool;
 mod worker;
 
+pub use adapter::{Adapter, AdapterWeight};
 pub use busy::wait_until_idle;
 pub use chat::{Chat, ChatOptions};
 pub use completion::{Completion, CompletionOptions};
+pub use embedding::Pooling;
 pub use error::ApiError;
 pub use listener::{Listener, ListenerError};
 pub use message::Message;

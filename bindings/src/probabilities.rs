@@ -2,8 +2,7 @@
 
 use crate::{ApiError, Model};
 use thimble_runtime::Token;
-use thimble_runtime::format::ModelFile;
-use thimble_runtime::sampler::{log_probability, log_sum_exp};
+use thimble_runtime::sampler::{LikelyToken, SampledToken, log_probability, most_likely};
 use thimble_runtime::tokenizer::Specials;
 
 /// A token and how likely the model found it.
@@ -46,33 +45,45 @@ pub(crate) fn checked(alternatives: u32) -> Result<usize, ApiError> {
     Ok(alternatives as usize)
 }
 
-/// The text of a token by itself.
-fn text(file: &ModelFile<'_>, token: Token) -> String {
-    String::from_utf8_lossy(file.tokenizer().token_bytes(token)).into_owned()
+/// A token that was drawn or is given, with the likeliest ones in its place.
+pub(crate) struct Sampled {
+    token: LikelyToken,
+    alternatives: Vec<LikelyToken>,
+}
+
+impl From<SampledToken<'_>> for Sampled {
+    fn from(sampled: SampledToken<'_>) -> Sampled {
+        let SampledToken { token, log_probability, alternatives } = sampled;
+        Sampled { token: LikelyToken { token, log_probability }, alternatives: alternatives.to_vec() }
+    }
+}
+
+impl Sampled {
+    /// Of `token` by the logits before it, `[vocab]`, with so many alternatives.
+    fn new(logits: &[f32], token: Token, alternatives: usize) -> Sampled {
+        let mut best = vec![LikelyToken::default(); alternatives];
+        let count = most_likely(logits, &mut best);
+        best.truncate(count);
+        let log_probability = log_probability(logits, token);
+        Sampled { token: LikelyToken { token, log_probability }, alternatives: best }
+    }
 }
 
 impl TokenLogProbability {
-    /// Of `token` by the logits before it, `[vocab]`, with so many alternatives.
-    fn new(file: &ModelFile<'_>, logits: &[f32], token: Token, alternatives: usize) -> TokenLogProbability {
-        let log_sum = log_sum_exp(logits);
-        let mut best: Vec<(f32, u32)> = Vec::with_capacity(alternatives + 1);
-        for (id, &logit) in (0..).zip(logits) {
-            if best.len() < alternatives || best.last().is_some_and(|&(least, _)| logit > least) {
-                let place = best.partition_point(|&(other, _)| other >= logit);
-                best.insert(place, (logit, id));
-                best.truncate(alternatives);
-            }
-        }
-        let alternative = |(logit, token): (f32, u32)| AlternativeToken {
-            token,
-            text: text(file, Token(token)),
-            log_probability: logit - log_sum,
+    /// With the texts of the tokens, whose bytes `bytes` has.
+    pub(crate) fn new<'t>(sampled: &Sampled, bytes: impl Fn(Token) -> &'t [u8]) -> TokenLogProbability {
+        let text = |token| String::from_utf8_lossy(bytes(token)).into_owned();
+        let alternative = |likely: &LikelyToken| AlternativeToken {
+            token: likely.token.0,
+            text: text(likely.token),
+            log_probability: likely.log_probability,
         };
+        let LikelyToken { token, log_probability } = sampled.token;
         TokenLogProbability {
             token: token.0,
-            text: text(file, token),
-            log_probability: log_probability(logits, token),
-            alternatives: best.into_iter().map(alternative).collect(),
+            text: text(token),
+            log_probability,
+            alternatives: sampled.alternatives.iter().map(alternative).collect(),
         }
     }
 }
@@ -95,13 +106,11 @@ impl Model {
     pub fn detokenize(&self, tokens: Vec<u32>) -> Result<String, ApiError> {
         let file = self.file()?;
         let vocab = file.tokenizer().vocab();
-        if let Some(found) = tokens.iter().find(|&&token| token as usize >= vocab) {
-            return Err(ApiError::other(format!("{found} is no token, expected ids below {vocab}")));
-        }
-        let tokenizer = file.tokenizer();
-        let bytes: Vec<u8> =
-            tokens.iter().flat_map(|&token| tokenizer.token_bytes(Token(token))).copied().collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let ids: Vec<Token> = tokens.iter().copied().map(Token).collect();
+        thimble_chat::decode(&file.tokenizer(), &ids).ok_or_else(|| {
+            let found = tokens.iter().max().copied().unwrap_or_default();
+            ApiError::other(format!("{found} is no token, expected ids below {vocab}"))
+        })
     }
 
     /// The log-probability of each token of `text` after `prompt`, with the `alternatives` likeliest tokens in its place, at
@@ -125,7 +134,8 @@ impl Model {
             let rest = thimble_chat::encode(&file.tokenizer(), &text, Specials::Parse);
             tokens.extend(rest.map_err(ApiError::other)?);
             let each = &mut |index: usize, logits: &mut [f32]| {
-                scored.push(TokenLogProbability::new(file, logits, tokens[index], alternatives));
+                let sampled = Sampled::new(logits, tokens[index], alternatives);
+                scored.push(TokenLogProbability::new(&sampled, |token| file.tokenizer().token_bytes(token)));
             };
             Ok(generator.logits_of(&tokens, from, each)?)
         })?;

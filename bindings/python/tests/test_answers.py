@@ -3,13 +3,15 @@
 import asyncio
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal, Optional, TypedDict
 
 import pytest
 from conftest import greedy, lively
 
-from thimble import Finish, IncompleteAnswer, Model, Sampling, ThimbleError
+from thimble import ContextFull, Finish, IncompleteAnswer, Model, Sampling, ThimbleError
 
 QUESTION = "What is the capital of France?"
 
@@ -98,3 +100,88 @@ def test_tokens_become_text_again(model: Model) -> None:
         assert model.detokenize(model.tokens(text)) == text
     with pytest.raises(ThimbleError, match="ids below"):
         model.detokenize([2**32 - 1])
+
+
+def test_embeddings(model: Model) -> None:
+    texts = ["A thimble protects a finger.", "Thimbles protect fingers.", "Rain is expected on Monday."]
+    found = model.embed(texts)
+    assert len(found) == 3 and all(math.isclose(sum(x * x for x in vector), 1, rel_tol=1e-4) for vector in found)
+    assert list(model.embed(texts[0])) == list(found[0])
+    assert memoryview(found[0]).format == "f"
+    last = model.embed(texts[0], pooling="last")
+    assert list(last) != list(found[0]) and len(last) == len(found[0])
+    with pytest.raises(ValueError, match="pooling"):
+        model.embed("a", pooling="first")  # type: ignore[call-overload]
+    with pytest.raises(ContextFull):
+        model.embed("word " * 10_000)
+
+
+def test_an_answer_has_the_form(model: Model) -> None:
+    # Wild sampling: only the form keeps the text together.
+    chat = model.chat(sampling=lively(), max_tokens=400)
+    verdict = chat.ask(QUESTION, schema=Verdict)
+    assert verdict["mood"] in ("good", "bad") and isinstance(verdict["sure"], bool)
+    assert chat.ask("And?", choices=["yes", "no"]) in ("yes", "no")
+    year = chat.ask("When?", regex=r"(19|20)[0-9]{2}")
+    assert len(year) == 4 and year.isdigit()
+    assert chat.ask("How many?", lark='start: "a" ("b" | "c")') in ("ab", "ac")
+    assert chat.ask("How many?", gbnf='root ::= "a" ("b" | "c")') in ("ab", "ac")
+    numbered = chat.ask("How many?", schema={"type": "integer", "minimum": 10, "maximum": 99})
+    assert 10 <= numbered <= 99
+    assert chat.history[-1].text == str(numbered)
+    pieces = "".join(chat.send("And?", choices=["perhaps", "never"]))
+    assert pieces in ("perhaps", "never")
+    said = model.complete("The weather is", sampling=lively(), choices=[" good", " bad"]).reply
+    assert said.text in (" good", " bad") and said.complete
+
+
+def test_a_value_that_the_limit_ends_is_an_error(model: Model) -> None:
+    chat = model.chat(sampling=lively())
+    with pytest.raises(IncompleteAnswer, match="3 tokens") as ended:
+        chat.ask(QUESTION, regex="[a-z]{200}", max_tokens=3)
+    assert ended.value.reply.finish == Finish.LENGTH and not ended.value.reply.complete
+    assert chat.history[-1].text == ended.value.reply.text, "the partial value stays in the conversation"
+
+
+def test_a_form_that_cannot_be_kept_is_refused_before_anything_is_generated(model: Model) -> None:
+    chat = model.chat(sampling=lively())
+    for form, expected in [
+        ({"schema": {"type": "object", "not": {"required": ["a"]}}}, "not"),
+        ({"schema": {"type": 1}}, "schema|Schema"),
+        ({"regex": "("}, "regular expression"),
+        ({"choices": []}, "choice"),
+        ({"lark": "start:"}, "Lark"),
+        ({"gbnf": "root"}, "GBNF"),
+    ]:
+        with pytest.raises(ThimbleError, match=expected):
+            chat.ask(QUESTION, **form)  # type: ignore[call-overload]
+    assert chat.history == []
+    with pytest.raises(ValueError, match="schema and choices"):
+        chat.ask(QUESTION, schema=int, choices=["a"])  # type: ignore[call-overload]
+
+
+def test_values_without_blocking(model: Model) -> None:
+    async def ask(text: str) -> str:
+        return await model.chat(sampling=lively()).ask_async(text, choices=["yes", "no"])
+
+    async def both() -> list[str]:
+        return list(await asyncio.gather(ask(QUESTION), ask("Really?")))
+
+    assert set(asyncio.run(both())) <= {"yes", "no"}
+
+
+def test_a_form_goes_on_in_another_session(model: Model) -> None:
+    chat = model.chat(sampling=lively(), max_tokens=300)
+    answer = chat.send(QUESTION, regex="[a-z]{60}")
+    next(answer)
+    chat.pause()
+    chat.free_memory()
+    chat.resume()
+    assert answer.reply.complete
+    assert len(answer.reply.text) == 60 and answer.reply.text.isalpha()
+
+
+@pytest.mark.parametrize("name", ["values"])
+def test_examples(path: Path, name: str) -> None:
+    script = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    subprocess.run([sys.executable, script, path], check=True, timeout=300)

@@ -23,6 +23,7 @@ from ._chat import Chat
 from ._errors import ContextFull, Damaged, IncompleteAnswer, NotAModel, NotFound, ThimbleError, TooLarge
 from ._model import Model
 from .thimble_ffi import (
+    Adapter,
     Backend,
     Finish,
     KvCache,
@@ -38,6 +39,7 @@ from .thimble_ffi import (
 )
 
 __all__ = [
+    "Adapter",
     "Answer",
     "Backend",
     "Chat",

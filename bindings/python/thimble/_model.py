@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import weakref
+from array import array
 from collections.abc import Iterable, Sequence
-from typing import Any, Optional
+from typing import Any, Literal, Optional, Union, overload
 
 from . import thimble_ffi as ffi
 from ._answer import Completion, PieceQueue, watched
@@ -14,7 +15,17 @@ from ._errors import translated_errors
 from ._format import Form
 from ._messages import MessageLike, read
 from ._tools import Tool, ToolBox
-from .thimble_ffi import Backend, KvCache, ModelInfo, Sampling, TokenLogProbability
+from .thimble_ffi import Adapter, Backend, KvCache, ModelInfo, Sampling, TokenLogProbability
+
+#: How the states of a text become one vector.
+Pooled = Literal["mean", "last"]
+#: An adapter, with weight 1 or its own.
+Weighted = Union[Adapter, tuple[Adapter, float]]
+
+
+def _weighted(adapters: Iterable[Weighted]) -> list[ffi.AdapterWeight]:
+    pairs = (adapter if isinstance(adapter, tuple) else (adapter, 1.0) for adapter in adapters)
+    return [ffi.AdapterWeight(adapter=adapter, weight=weight) for adapter, weight in pairs]
 
 
 class Model:
@@ -81,6 +92,7 @@ class Model:
         messages: Iterable[MessageLike] = (),
         stop: Sequence[str] = (),
         tools: Iterable[Tool] = (),
+        adapters: Iterable[Weighted] = (),
     ) -> Chat:
         """Begins a conversation, or continues the one in the journal.
 
@@ -90,7 +102,8 @@ class Model:
         thinking: whether the model thinks before it answers, where `info.has_thinking`; its own default unless given. The
         pieces are the answer alone; `reply.reasoning` has the rest. messages: what was said before, as mappings with `role`
         and `content` (OpenAI's form) or as `Message`s; a last message of the user waits for `chat.ask()`. stop: texts that
-        end an answer. tools: functions with types and a docstring, which the model may call; or their definitions.
+        end an answer. tools: functions with types and a docstring, which the model may call; or their definitions. adapters:
+        of `open_adapter`, each alone or with its weight.
         """
         system, said = read(messages, system)
         box = ToolBox(tools)
@@ -104,6 +117,7 @@ class Model:
             messages=said,
             stop=list(stop),
             tools=box.definitions,
+            adapters=_weighted(adapters),
         )
         with translated_errors():
             inner = ffi.Chat(self._inner, options)
@@ -125,12 +139,13 @@ class Model:
         regex: Optional[str] = None,
         lark: Optional[str] = None,
         gbnf: Optional[str] = None,
+        adapters: Iterable[Weighted] = (),
     ) -> Completion:
         """Continues a text as it is, without a chat template, on a thread of its own.
 
         max_tokens: 1,024 unless given. stop: texts that it ends in front of. log_probabilities: how many of the likeliest
         tokens `reply.log_probabilities` has beside each token, 0 to 20. schema, choices, regex, lark, gbnf: the form of the
-        continuation, as for `Chat.ask`.
+        continuation, as for `Chat.ask`. adapters: as for `chat`.
         """
         queue = PieceQueue()
         options = ffi.CompletionOptions(
@@ -139,6 +154,7 @@ class Model:
             stop=list(stop),
             log_probabilities=log_probabilities,
             format=Form(schema, choices, regex, lark, gbnf).format,
+            adapters=_weighted(adapters),
         )
         with translated_errors():
             completion = self._inner.complete(prompt, options, queue)
@@ -166,6 +182,36 @@ class Model:
         """
         with translated_errors():
             return self._inner.log_probabilities(prompt, text, alternatives)
+
+    @overload
+    def embed(self, texts: str, *, pooling: Pooled = "mean") -> array[float]: ...
+
+    @overload
+    def embed(self, texts: Iterable[str], *, pooling: Pooled = "mean") -> list[array[float]]: ...
+
+    def embed(
+        self, texts: Union[str, Iterable[str]], *, pooling: Pooled = "mean"
+    ) -> Union[array[float], list[array[float]]]:
+        """The embedding of a text, or of each of several: an array of floats of length 1, which `numpy.asarray` shares.
+
+        The scalar product of two embeddings is their cosine similarity. pooling: the "mean" over all tokens, or the "last" one.
+        Raises ContextFull if a text is longer than the context.
+        """
+        kinds = {"mean": ffi.Pooling.MEAN, "last": ffi.Pooling.LAST}
+        if pooling not in kinds:
+            raise ValueError(f'expected the pooling "mean" or "last", found {pooling!r}')
+        with translated_errors():
+            found = self._inner.embed([texts] if isinstance(texts, str) else list(texts), kinds[pooling])
+        embeddings = [array("f", embedding) for embedding in found]
+        return embeddings[0] if isinstance(texts, str) else embeddings
+
+    def open_adapter(self, path: Path) -> Adapter:
+        """Reads an .adapter file, which `thimble convert` makes of a LoRA folder, for the chats of this model.
+
+        Raises NotFound, and ThimbleError for an adapter of another model.
+        """
+        with translated_errors():
+            return self._inner.open_adapter(os.fspath(path))
 
     def verify(self) -> None:
         """Checks every byte of the file against its checksums. Raises Damaged."""

@@ -1,5 +1,6 @@
 //! A thread that owns a session: requests go in, answers come out.
 
+mod begin;
 mod request;
 mod thread;
 

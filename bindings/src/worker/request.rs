@@ -3,6 +3,7 @@
 use crate::busy::Busy;
 use crate::gate::Gate;
 use crate::listener::Listener;
+use crate::probabilities::Sampled;
 use crate::{AnswerOptions, ApiError, Stats};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,11 @@ impl AnswerRequest {
     pub(super) fn waits(&self) -> bool {
         self.text.is_some() && self.accepted.is_ok() && self.partial.is_none()
     }
+
+    /// Longest answer in tokens, where `default` holds unless the request says otherwise.
+    pub(super) fn most_tokens(&self, default: Option<usize>) -> usize {
+        self.options.max_tokens.map_or(default.unwrap_or(usize::MAX), |most| most as usize)
+    }
 }
 
 /// An unfinished answer; one session or several make it.
@@ -58,6 +64,8 @@ pub(super) struct PartialAnswer {
     pub(super) splitter: ReasoningSplitter,
     /// Turns that were dropped to make room.
     pub(super) forgotten: usize,
+    /// What the model thought of its tokens, where that was asked for.
+    pub(super) sampled: Vec<Sampled>,
     /// Time spent in earlier sessions.
     pub(super) spent: Duration,
 }

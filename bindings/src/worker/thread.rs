@@ -5,13 +5,13 @@ use crate::busy::Busy;
 use crate::gate::{Gated, Passage};
 use crate::journal::Journal;
 use crate::listener::{Listener, ListenerError};
-use crate::{ApiError, Reply, Stats};
+use crate::{AnswerFormat, ApiError, Reply, Stats, TokenLogProbability};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
-use thimble_chat::{AnswerPiece, ChatEvent, ChatModel, ChatSession, Conversation, TOKEN_BYTES, Turn};
+use thimble_chat::{AnswerPiece, ChatEvent, ChatModel, ChatSession, Conversation, TokenConstraint, Turn};
 use thimble_host::SpinPool;
 
 /// Where a thread's sessions come from: the first message takes memory, and so does the next one after it was given back.
@@ -20,6 +20,13 @@ pub(crate) trait SessionSource: Send + 'static {
     fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &SpinPool)) -> Result<(), ApiError>;
     /// Forgets what sessions have kept for later ones.
     fn forget(&self) {}
+    /// A constraint that keeps an answer in a form.
+    ///
+    /// # Errors
+    /// The form is not supported, or too complex.
+    fn constraint(&self, _format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
+        Err(ApiError::other("this model's answers have no form"))
+    }
 }
 
 /// What a thread works with.
@@ -57,7 +64,8 @@ pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<R
         let latest = shared.latest();
         (latest.conversation.clone(), latest.number)
     };
-    let mut thread = WorkerThread { shared, journal, conversation, number, waiting: None };
+    let sessions = &*sessions;
+    let mut thread = WorkerThread { sessions, shared, journal, conversation, number, waiting: None };
     let mut next = requests.recv().ok();
     while let Some(request) = next.take() {
         match request {
@@ -106,7 +114,8 @@ pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<R
 }
 
 /// The thread's side of a conversation.
-struct WorkerThread<'a> {
+pub(super) struct WorkerThread<'a> {
+    pub(super) sessions: &'a dyn SessionSource,
     shared: &'a Shared,
     journal: Option<Journal>,
     /// As of the last complete answer.
@@ -155,7 +164,7 @@ impl WorkerThread<'_> {
     }
 
     /// Writes to the journal, if there is one.
-    fn write(&self, line: impl FnOnce(&Journal) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    pub(super) fn write(&self, line: impl FnOnce(&Journal) -> Result<(), ApiError>) -> Result<(), ApiError> {
         self.journal.as_ref().map_or(Ok(()), line)
     }
 
@@ -204,36 +213,6 @@ impl WorkerThread<'_> {
         latest.stats = stats.unwrap_or(latest.stats);
     }
 
-    /// Begins an answer, also in the journal, and returns it with the turn that it replaces.
-    fn begin(
-        &self,
-        session: &mut ChatSession<&mut dyn ChatModel>,
-        request: &mut AnswerRequest,
-    ) -> (Result<PartialAnswer, ApiError>, Option<Turn>) {
-        let again = if request.text.is_none() { session.pop_turn() } else { None };
-        if let Some(partial) = request.partial.take() {
-            return (Ok(partial), again);
-        }
-        let accepted = std::mem::replace(&mut request.accepted, Ok(()));
-        let user = match (&request.text, &again) {
-            (Some(text), _) => accepted.and_then(|()| self.write(Journal::answer)).map(|()| text.clone()),
-            (None, Some(last)) => {
-                accepted.and_then(|()| self.write(Journal::again)).map(|()| last.user.clone())
-            }
-            (None, None) => Err(ApiError::other("there is no message to answer again")),
-        };
-        // All the memory that pieces take.
-        let most = request
-            .options
-            .max_tokens
-            .map_or(session.max_tokens.unwrap_or_default(), |most| most as usize)
-            .min(session.model.context())
-            * TOKEN_BYTES;
-        let shown = String::with_capacity(most);
-        let has_reasoning = session.model.has_reasoning();
-        (user.map(|user| PartialAnswer { user, shown, has_reasoning, ..PartialAnswer::default() }), again)
-    }
-
     /// Answers and calls the listener, which gets nothing that is not in the journal. Returns a request to finish in
     /// another session where this one's memory is requested while work waits.
     fn answer(
@@ -245,9 +224,9 @@ impl WorkerThread<'_> {
         let listener = Arc::clone(&request.listener);
         let cancelled = Arc::clone(&request.cancelled);
         self.waiting = Some((Arc::clone(&listener), Busy::new()));
-        let (partial, again) = self.begin(session, &mut request);
-        let mut partial = match partial {
-            Ok(partial) => partial,
+        let (begun, again) = self.begin(session, &mut request);
+        let (mut partial, constraint) = match begun {
+            Ok(begun) => begun,
             Err(error) => {
                 session.conversation.turns.extend(again);
                 self.waiting = None;
@@ -260,16 +239,16 @@ impl WorkerThread<'_> {
         let start = Instant::now();
         let mut broken = None;
         let has_reasoning = partial.has_reasoning;
-        let PartialAnswer { user, tokens, shown, splitter, forgotten, .. } = &mut partial;
+        let PartialAnswer { user, tokens, shown, splitter, forgotten, sampled, .. } = &mut partial;
         let show = |piece: AnswerPiece<'_>| show(&*listener, piece);
         let conversation = std::mem::take(&mut session.conversation);
         let mut gated = ChatSession {
             model: Gated { model: &mut *session.model, passage: &passage },
             conversation,
             thinking: session.thinking,
-            max_tokens: request.options.max_tokens.map(|most| most as usize).or(session.max_tokens),
+            max_tokens: Some(request.most_tokens(session.max_tokens)),
             stops: session.stops.iter().chain(&request.options.stop).cloned().collect(),
-            constraint: session.constraint.take(),
+            constraint,
         };
         let answered = gated.continue_answer(user, tokens, &cancelled, &mut |event| {
             passage.pass();
@@ -295,7 +274,10 @@ impl WorkerThread<'_> {
                     *forgotten += turns;
                     true
                 }
-                ChatEvent::Sampled(_) => true,
+                ChatEvent::Sampled(token) => {
+                    sampled.push(token.into());
+                    true
+                }
                 ChatEvent::Prefill { done, of } => notify(|| listener.on_progress(done as u32, of as u32)),
             };
             if !heard {
@@ -331,7 +313,10 @@ impl WorkerThread<'_> {
             let turn = session.conversation.turns.last().filter(|_| remembered);
             let answer = turn.map(|turn| turn.answer.as_str()).unwrap_or_default();
             let reply = reply.with_answer(answer, has_reasoning);
+            let bytes = |token| session.model.bytes(token);
+            let sampled = partial.sampled.iter().map(|token| TokenLogProbability::new(token, bytes));
             Reply {
+                log_probabilities: sampled.collect(),
                 forgotten_turns: partial.forgotten as u32,
                 prompt_seconds: (reply.prompt_seconds - prefill).max(0.0),
                 seconds: (reply.seconds + partial.spent.as_secs_f64() - decode).max(0.0),

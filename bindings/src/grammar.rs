@@ -1,0 +1,65 @@
+//! From the form of an answer to what keeps it: a compiled grammar, which the model's vocabulary keeps for later answers.
+
+use crate::{AnswerFormat, ApiError, Model};
+#[cfg(feature = "grammar")]
+use std::sync::{Arc, OnceLock};
+use thimble_chat::TokenConstraint;
+#[cfg(feature = "grammar")]
+use thimble_grammar::{Grammar, GrammarLimits, GrammarSource, Vocabulary};
+
+/// The vocabulary of a model as grammars need it, made with the first answer that has a form.
+#[derive(Default)]
+pub(crate) struct Grammars {
+    #[cfg(feature = "grammar")]
+    vocabulary: OnceLock<Arc<Vocabulary>>,
+}
+
+impl std::fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Grammars")
+    }
+}
+
+#[cfg(feature = "grammar")]
+impl From<&AnswerFormat> for GrammarSource {
+    fn from(format: &AnswerFormat) -> GrammarSource {
+        match format.clone() {
+            AnswerFormat::JsonSchema { schema } => GrammarSource::JsonSchema(schema),
+            AnswerFormat::Regex { pattern } => GrammarSource::Regex(pattern),
+            AnswerFormat::Choices { choices } => GrammarSource::Choices(choices),
+            AnswerFormat::Lark { grammar } => GrammarSource::Lark(grammar),
+            AnswerFormat::Gbnf { grammar } => GrammarSource::Gbnf(grammar),
+        }
+    }
+}
+
+impl Model {
+    /// A constraint that keeps an answer in a form.
+    ///
+    /// # Errors
+    /// The form is not supported or too complex, or this library was built without grammars.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn constraint(&self, format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
+        let vocabulary = match self.grammars.vocabulary.get() {
+            Some(vocabulary) => vocabulary,
+            None => {
+                let made = Vocabulary::of(&self.file()?).map_err(ApiError::other)?;
+                self.grammars.vocabulary.get_or_init(|| made)
+            }
+        };
+        let grammar = Grammar::compile(vocabulary, &format.into(), &GrammarLimits::default());
+        let constraint = grammar.map_err(ApiError::other)?.constraint().map_err(ApiError::other)?;
+        Ok(Box::new(constraint))
+    }
+
+    /// A constraint that keeps an answer in a form.
+    ///
+    /// # Errors
+    /// This library was built without grammars.
+    #[cfg(not(feature = "grammar"))]
+    pub(crate) fn constraint(&self, _format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
+        Err(ApiError::other(
+            "this library was built without the feature `grammar`, which forms of answers need",
+        ))
+    }
+}
