@@ -247,7 +247,7 @@ pub trait Launcher {
 }
 
 /// Refuses a copy between the host and a region of another length.
-#[cfg(any(feature = "cuda", feature = "emulator"))]
+#[cfg(any(test, feature = "cuda", feature = "emulator"))]
 pub(super) fn check_copy(host: usize, region: Region) -> Result<()> {
     if host == region.bytes {
         return Ok(());
