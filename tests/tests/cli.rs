@@ -15,6 +15,8 @@ mod converted;
 mod embed;
 #[path = "cli/eval.rs"]
 mod eval;
+#[path = "cli/grammar.rs"]
+mod grammar;
 #[path = "cli/hub.rs"]
 mod hub;
 #[path = "cli/outputs.rs"]

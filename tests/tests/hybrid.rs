@@ -25,7 +25,7 @@ use thimble_runtime::kernels::{CHUNK, KvKind, SingleThread};
 use thimble_runtime::lookup::PromptLookup;
 use thimble_runtime::memory::{ALIGN, MemoryPlan, PlanOptions};
 use thimble_runtime::model::Weights;
-use thimble_runtime::sampler::{Sampler, Sampling, greedy};
+use thimble_runtime::sampler::{Sampler, Sampling, TokenMask, greedy};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
 use tiny::Random;
@@ -115,7 +115,7 @@ fn models() -> Vec<(tempfile::TempDir, MappedModel)> {
     [&all[0], &all[3], &all[6]].into_iter().zip(recipes).map(make).collect()
 }
 
-/// Prompts of all lengths, decoding with and without drafts, scores, rewinds, draws, keys and values kept in a file: every
+/// Prompts of all lengths, decoding with and without drafts, scores, rewinds, draws (some of them masked), keys and values kept in a file: every
 /// logit that was shown.
 fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> Vec<u32> {
     let folder = tempfile::tempdir().unwrap();
@@ -124,6 +124,9 @@ fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> 
     let sampling = Sampling { temperature: 1.0, seed: 3, repetition_penalty: 1.2, ..Sampling::default() };
     let mut sampler = Sampler::new(sampling).unwrap();
     let vocab = hybrid.limits().vocab;
+    // Every other token.
+    let allowed = vec![0x5555_5555; vocab.div_ceil(32)];
+    let mask = TokenMask::new(&allowed);
     let mut session = Session::new(hybrid).with_lookup(PromptLookup::new(4));
     let tokens = |random: &mut Random, count: usize| -> Vec<Token> {
         (0..count).map(|_| Token(random.below(vocab.min(20)) as u32)).collect()
@@ -151,7 +154,10 @@ fn wander(file: &ModelFile<'_>, hybrid: Hybrid<'_, SingleThread>, seed: u64) -> 
             _ if room > 12 => {
                 session.prefill(&tokens(&mut random, 1)).unwrap();
                 for _ in 0..random.below(10) {
-                    let token = session.sample(&mut sampler);
+                    let token = match random.below(3) {
+                        0 => session.sample_masked(&mut sampler, mask).unwrap(),
+                        _ => session.sample(&mut sampler),
+                    };
                     shown.push(token.0);
                     session.prefill(&[token]).unwrap();
                 }

@@ -19,7 +19,7 @@ use thimble_host::{InferencePlan, InferenceSettings, LogProbabilities, SpinPool,
 use thimble_runtime::Token;
 use thimble_runtime::embedding::Pooling;
 use thimble_runtime::kernels::{KvKind, ThreadPool};
-use thimble_runtime::sampler::{Sampler, Sampling};
+use thimble_runtime::sampler::{Sampler, Sampling, TokenMask};
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 
 /// Counts what every thread asks for.
@@ -81,6 +81,8 @@ fn a_session_allocates_nothing_after_start() {
                 let mut text = String::with_capacity(1 << 16);
                 let mut probabilities = LogProbabilities::new(file.config().vocab, 5);
                 let mut embedding = vec![0.0; file.config().hidden];
+                // All tokens but one in each word.
+                let allowed = vec![!8_u32; file.config().vocab.div_ceil(32)];
                 let sampling = Sampling {
                     temperature: 0.9,
                     top_k: Some(50),
@@ -106,7 +108,10 @@ fn a_session_allocates_nothing_after_start() {
                     session.prefill(&prompt[reused..]).unwrap();
                     for _ in 0..60 {
                         probabilities.observe(session.tokens_and_logits().1);
-                        let token = session.sample(&mut sampler);
+                        let token = match turn {
+                            0 => session.sample(&mut sampler),
+                            _ => session.sample_masked(&mut sampler, TokenMask::new(&allowed)).unwrap(),
+                        };
                         probabilities.drawn(token);
                         let show = &mut |part: &str| {
                             shown += part.len();

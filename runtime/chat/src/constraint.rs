@@ -1,31 +1,9 @@
 //! A constraint on an answer: a grammar that says which tokens may come next.
 
-use crate::ChatModel;
+use crate::error::ConstraintError;
+use crate::model::ChatModel;
 use thimble_runtime::Token;
 use thimble_runtime::sampler::TokenMask;
-use thiserror::Error;
-
-/// Why a constraint cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ConstraintError {
-    /// A limit of the grammar was reached during an answer.
-    #[error("the grammar of this answer is too complex: {reason}; simplify it, or shorten the answer")]
-    TooComplex {
-        /// Which limit, in words.
-        reason: String,
-    },
-    /// No token of the vocabulary continues the answer.
-    #[error(
-        "no token of this model continues the answer, although its grammar allows more text: the vocabulary lacks a byte"
-    )]
-    NoToken,
-    /// A token that the mask did not allow.
-    #[error("the grammar does not allow token {found} here; expected one that the mask allows")]
-    Refused {
-        /// The token's id.
-        found: u32,
-    },
-}
 
 /// Which tokens an answer consists of.
 ///

@@ -1,6 +1,5 @@
 //! Errors of a chat.
 
-use crate::constraint::ConstraintError;
 use crate::template::TemplateError;
 use std::io;
 use std::path::PathBuf;
@@ -88,4 +87,26 @@ pub enum MessageOrderError {
     /// Nothing is left to answer.
     #[error("the messages end without one to answer: the last has to have the role user")]
     NothingToAnswer,
+}
+
+/// Why a constraint cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConstraintError {
+    /// A limit of the grammar was reached during an answer.
+    #[error("the grammar of this answer is too complex: {reason}; simplify it, or shorten the answer")]
+    TooComplex {
+        /// Which limit, in words.
+        reason: String,
+    },
+    /// No token of the vocabulary continues the answer.
+    #[error(
+        "no token of this model continues the answer, although its grammar allows more text: the vocabulary lacks a byte"
+    )]
+    NoToken,
+    /// A token that the mask did not allow.
+    #[error("the grammar does not allow token {found} here; expected one that the mask allows")]
+    Refused {
+        /// The token's id.
+        found: u32,
+    },
 }

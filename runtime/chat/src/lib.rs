@@ -15,10 +15,10 @@ mod session;
 mod supervised;
 pub mod template;
 
-pub use constraint::{ConstraintError, Step, TokenConstraint, next_tokens};
+pub use constraint::{Step, TokenConstraint, next_tokens};
 pub use conversation::{Conversation, SavedConversation, Turn};
 pub use encode::{decode, encode, encode_chat, encode_text, encode_typed, end_of_text, has_special};
-pub use error::{ChatError, MessageOrderError};
+pub use error::{ChatError, ConstraintError, MessageOrderError};
 pub use logit_bias::{BiasError, BiasTarget, token_biases};
 pub use model::{CPU_PREFILL, ChatModel};
 pub use reasoning::{AnswerPiece, ReasoningSplitter, join_reasoning, split_reasoning};

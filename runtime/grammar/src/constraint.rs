@@ -22,6 +22,11 @@ impl GrammarConstraint {
         Ok(GrammarConstraint { matcher, mask: SimpleVob::new(), complete })
     }
 
+    /// The mask that was computed last.
+    pub fn last_mask(&self) -> TokenMask<'_> {
+        TokenMask::new(self.mask.as_slice())
+    }
+
     fn update(&mut self) -> Result<(), ConstraintError> {
         self.complete = self.matcher.is_accepting().map_err(|_| failure(&self.matcher))?;
         Ok(())

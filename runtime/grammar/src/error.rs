@@ -46,3 +46,8 @@ pub enum GrammarError {
         reason: String,
     },
 }
+
+/// The refusal of a keyword of the schema at `pointer`.
+pub(crate) fn refusal(keyword: &str, pointer: &str, reason: impl Into<String>) -> GrammarError {
+    GrammarError::Keyword { keyword: keyword.to_string(), at: format!("#{pointer}"), reason: reason.into() }
+}

@@ -1,5 +1,6 @@
-//! Compiled grammars, and those that a vocabulary keeps.
+//! Compiled grammars.
 
+use crate::cache::lock;
 use crate::constraint::{GrammarConstraint, first_line};
 use crate::error::GrammarError;
 use crate::limits::GrammarLimits;
@@ -9,14 +10,12 @@ use llguidance::api::GrammarInit;
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, Matcher};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use thimble_chat::ConstraintError;
 
 /// Stack of the thread that compiles, bytes: parsers recurse as deep as sources nest.
 const STACK: usize = 32 << 20;
-/// Most grammars that a vocabulary keeps.
-const KEPT: usize = 16;
 
 /// A compiled grammar for one vocabulary; cheap to clone.
 #[derive(Clone)]
@@ -24,12 +23,6 @@ pub struct Grammar {
     language: &'static str,
     /// A matcher before the first token. Locked only to clone it.
     start: Arc<Mutex<Matcher>>,
-}
-
-/// The grammars that were compiled last, the latest at the end.
-#[derive(Default)]
-pub(crate) struct Cache {
-    kept: Mutex<Vec<(GrammarSource, GrammarLimits, Grammar)>>,
 }
 
 impl Grammar {
@@ -44,42 +37,13 @@ impl Grammar {
         source: &GrammarSource,
         limits: &GrammarLimits,
     ) -> Result<Grammar, GrammarError> {
-        if let Some(kept) = vocabulary.cache.find(source, limits) {
-            return Ok(kept);
-        }
-        let grammar = Grammar::compile_afresh(vocabulary, source, limits)?;
-        vocabulary.cache.keep(source, limits, &grammar);
-        Ok(grammar)
-    }
-
-    fn compile_afresh(
-        vocabulary: &Arc<Vocabulary>,
-        source: &GrammarSource,
-        limits: &GrammarLimits,
-    ) -> Result<Grammar, GrammarError> {
         let language = source.language();
-        let too_complex = |reason: String| GrammarError::TooComplex { language, reason };
-        let (sender, receiver) = channel();
-        let work = {
-            let (vocabulary, source, limits) = (Arc::clone(vocabulary), source.clone(), *limits);
-            move || {
-                // Nobody waits any more after the limit of time.
-                let _ = sender.send(matcher(&vocabulary, &source, &limits));
-            }
-        };
-        let spawned = thread::Builder::new().name("grammar".to_string()).stack_size(STACK).spawn(work);
-        spawned.map_err(|error| too_complex(format!("there is no thread to compile it on ({error})")))?;
-        let start = match receiver.recv_timeout(limits.compile_time) {
-            Ok(compiled) => compiled?,
-            Err(RecvTimeoutError::Timeout) => {
-                let seconds = limits.compile_time.as_secs_f64();
-                return Err(too_complex(format!("compiling it takes more than {seconds} s")));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(too_complex("the thread that compiled it ended".to_string()));
-            }
-        };
-        Ok(Grammar { language, start: Arc::new(Mutex::new(start)) })
+        if let Some(start) = vocabulary.cache.find(source, limits) {
+            return Ok(Grammar { language, start });
+        }
+        let start = Arc::new(Mutex::new(compile_afresh(vocabulary, source, limits)?));
+        vocabulary.cache.keep(source, limits, &start);
+        Ok(Grammar { language, start })
     }
 
     /// The language of its source, in words.
@@ -99,6 +63,36 @@ impl Grammar {
 impl std::fmt::Debug for Grammar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grammar").field("language", &self.language).finish_non_exhaustive()
+    }
+}
+
+/// Compiles on another thread, within the limit of time.
+fn compile_afresh(
+    vocabulary: &Arc<Vocabulary>,
+    source: &GrammarSource,
+    limits: &GrammarLimits,
+) -> Result<Matcher, GrammarError> {
+    let language = source.language();
+    let too_complex = |reason: String| GrammarError::TooComplex { language, reason };
+    let (sender, receiver) = channel();
+    let work = {
+        let (vocabulary, source, limits) = (Arc::clone(vocabulary), source.clone(), *limits);
+        move || {
+            // Nobody waits any more after the limit of time.
+            let _ = sender.send(matcher(&vocabulary, &source, &limits));
+        }
+    };
+    let spawned = thread::Builder::new().name("grammar".to_string()).stack_size(STACK).spawn(work);
+    spawned.map_err(|error| too_complex(format!("there is no thread to compile it on ({error})")))?;
+    match receiver.recv_timeout(limits.compile_time) {
+        Ok(compiled) => compiled,
+        Err(RecvTimeoutError::Timeout) => {
+            let seconds = limits.compile_time.as_secs_f64();
+            Err(too_complex(format!("compiling it takes more than {seconds} s")))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(too_complex("the thread that compiled it ended".to_string()))
+        }
     }
 }
 
@@ -156,6 +150,19 @@ fn refused(source: &GrammarSource, message: &str) -> GrammarError {
                 "the patterns may overlap: use patterns that exclude each other",
             ),
             (
+                "not present in a registry",
+                "$ref",
+                "it is in another document, and nothing is fetched: put it under $defs",
+            ),
+            (
+                "regex parse error",
+                "pattern",
+                "expected a regular expression without look-around and back-references",
+            ),
+            ("nchor '", "$ref", "nothing has this anchor"),
+            ("'multipleOf'", "multipleOf", "it has too many digits"),
+            ("$dynamicRef", "$dynamicRef", "use $ref"),
+            (
                 "circular references",
                 "$ref",
                 "it refers to itself next to other keywords: move them into the definition",
@@ -175,28 +182,5 @@ fn refused(source: &GrammarSource, message: &str) -> GrammarError {
         GrammarError::TooComplex { language, reason }
     } else {
         GrammarError::Syntax { language, reason }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Cache {
-    fn find(&self, source: &GrammarSource, limits: &GrammarLimits) -> Option<Grammar> {
-        let mut kept = lock(&self.kept);
-        let at = kept.iter().position(|(known, under, _)| known == source && under == limits)?;
-        let found = kept.remove(at);
-        let grammar = found.2.clone();
-        kept.push(found);
-        Some(grammar)
-    }
-
-    fn keep(&self, source: &GrammarSource, limits: &GrammarLimits, grammar: &Grammar) {
-        let mut kept = lock(&self.kept);
-        if kept.len() >= KEPT {
-            kept.remove(0);
-        }
-        kept.push((source.clone(), *limits, grammar.clone()));
     }
 }

@@ -1,7 +1,6 @@
 //! Numbers of a JSON Schema: bounds that keep them exact in f64 and finite.
 
-use crate::error::GrammarError;
-use crate::schema::refusal;
+use crate::error::{GrammarError, refusal};
 use serde_json::{Map, Number, Value};
 
 /// The largest integer up to which f64 is exact, 2^53 - 1: the range that RFC 7493, section 2.2, recommends.
@@ -45,6 +44,17 @@ pub(crate) fn bound(schema: &mut Map<String, Value>, pointer: &str) -> Result<Op
         _ => {
             let reason = format!("expected a number above 0 and up to {}, found {multiple}", u32::MAX);
             Err(refusal("multipleOf", pointer, reason))
+        }
+    }
+}
+
+/// Writes counts such as `2.0` as integers.
+pub(crate) fn whole_counts(schema: &mut Map<String, Value>) {
+    for keyword in ["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"] {
+        let Some(value) = schema.get_mut(keyword) else { continue };
+        let count = value.as_f64().filter(|count| count.fract() == 0.0 && (0.0..=LARGEST).contains(count));
+        if let Some(count) = count {
+            *value = Value::from(count as u64);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! JSON Schemas: what the grammar would not enforce is refused by name, and what `llguidance` reads as options is removed.
 
-use crate::error::GrammarError;
+use crate::error::{GrammarError, refusal};
 use crate::numbers;
 use llguidance::JsonCompileOptions;
 use serde_json::{Map, Value};
@@ -87,11 +87,6 @@ fn syntax(reason: String) -> GrammarError {
     GrammarError::Syntax { language: LANGUAGE, reason }
 }
 
-/// The refusal of a keyword of the schema at `pointer`.
-pub(crate) fn refusal(keyword: &str, pointer: &str, reason: impl Into<String>) -> GrammarError {
-    GrammarError::Keyword { keyword: keyword.to_string(), at: format!("#{pointer}"), reason: reason.into() }
-}
-
 /// The subschemas that the root reaches, by JSON pointer.
 #[derive(Default)]
 struct Walk {
@@ -119,6 +114,7 @@ impl Walk {
             }
         }
         check_texts(schema, pointer)?;
+        numbers::whole_counts(schema);
         check_counts(schema, pointer)?;
         if let Some(multiple) = numbers::bound(schema, pointer)? {
             self.multiples.push((multiple, pointer.to_string()));

@@ -1,7 +1,7 @@
 //! The tokens of a model, as a tree of their bytes.
 
+use crate::cache::Cache;
 use crate::error::GrammarError;
-use crate::grammar::Cache;
 use llguidance::ParserFactory;
 use llguidance::earley::SlicedBiasComputer;
 use llguidance::toktrie::{INVALID_TOKEN, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
@@ -44,19 +44,33 @@ impl Vocabulary {
             file.bytes().get(start..start.checked_add(usize::try_from(section.length).ok()?)?)
         });
         let section = section.ok_or_else(|| wrong("the file has no tokenizer".to_string()))?.to_vec();
-        let vocab = config.vocab;
+        let tables = Some(Tables { section, vocab: config.vocab });
+        Vocabulary::new(words, &stops, tables)
+    }
+
+    /// The 256 bytes, by their value, and a stop token 256: to check texts against a grammar without a model.
+    ///
+    /// # Errors
+    /// None are expected.
+    pub fn of_bytes() -> Result<Arc<Vocabulary>, GrammarError> {
+        let bytes = (0..=u8::MAX).map(|byte| vec![byte]);
+        let stop = vec![TokTrie::SPECIAL_TOKEN_MARKER, b'<', b'>'];
+        Vocabulary::new(bytes.chain([stop]).collect(), &[256], None)
+    }
+
+    fn new(words: Vec<Vec<u8>>, stops: &[u32], tables: Option<Tables>) -> Result<Arc<Vocabulary>, GrammarError> {
         let made = contain("llguidance", || {
             let info = TokRxInfo::new(words.len() as u32, stops.first().copied().unwrap_or(INVALID_TOKEN));
             let mut trie = TokTrie::from(&info, &words);
             if stops.len() > 1 {
-                trie = trie.with_eos_tokens(&stops);
+                trie = trie.with_eos_tokens(stops);
             }
-            let env: TokEnv = Arc::new(OwnedTokenizer { section, vocab, trie });
+            let env: TokEnv = Arc::new(OwnedTokenizer { tables, trie });
             let capabilities = InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
             ParserFactory::new(&env, capabilities, &SlicedBiasComputer::general_slices())
         });
-        let mut factory =
-            made.map_err(|error| wrong(error.to_string()))?.map_err(|e| wrong(e.to_string()))?;
+        let made = made.map_err(|error| error.to_string()).and_then(|made| made.map_err(|e| e.to_string()));
+        let mut factory = made.map_err(|reason| GrammarError::Vocabulary { reason })?;
         factory.quiet();
         Ok(Arc::new(Vocabulary { factory, cache: Cache::default() }))
     }
@@ -84,19 +98,26 @@ fn words(tokenizer: &Tokenizer<'_>, stops: &[u32]) -> Vec<Vec<u8>> {
     (0..tokenizer.vocab() as u32).map(word).collect()
 }
 
-/// A tokenizer with the tables that it reads, for text that a grammar forces.
-struct OwnedTokenizer {
+/// The tables of a tokenizer.
+struct Tables {
     /// The section of the model file, which was parsed before.
     section: Vec<u8>,
     /// Rows of the model's embedding.
     vocab: usize,
+}
+
+/// The tokenizer for text that a grammar forces.
+struct OwnedTokenizer {
+    /// `None` if every byte is a token.
+    tables: Option<Tables>,
     trie: TokTrie,
 }
 
 impl OwnedTokenizer {
     /// The tokens of `text`; `None` if they do not spell it, which a normalizer or a missing byte can cause.
     fn encode(&self, text: &str) -> Option<Vec<u32>> {
-        let tokenizer = Tokenizer::parse(&self.section, self.vocab).ok()?;
+        let Tables { section, vocab } = self.tables.as_ref()?;
+        let tokenizer = Tokenizer::parse(section, *vocab).ok()?;
         let mut scratch = vec![0; tokenizer.scratch_for(text)];
         let mut tokens = vec![Token::default(); tokenizer.most_tokens(text)];
         let count = tokenizer.encode(text, Specials::Escape, &mut scratch, &mut tokens).ok()?;

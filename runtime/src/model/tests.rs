@@ -1,6 +1,7 @@
 //! The whole model on the CPU, with every option of its configuration, against f64 and against itself.
 
 mod adapters;
+mod masked;
 mod naive;
 mod options;
 pub(crate) mod random_adapter;
