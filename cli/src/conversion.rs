@@ -118,13 +118,16 @@ pub(crate) fn run(
     recipe: &QuantizationRecipe,
     origin: Option<String>,
 ) -> Result<ConversionSummary, Failure> {
-    let QuantizationRecipe { quant, table, target: size, sensitivities, calibration } = recipe.clone();
+    let QuantizationRecipe { quant, table, target: size, sensitivities, calibration, merge, any_base } =
+        recipe.clone();
     let options = ConversionOptions {
         quant,
         table,
         target: size,
         sensitivities,
         calibration,
+        merge,
+        any_base,
         source: origin,
         ..ConversionOptions::default()
     };

@@ -1,5 +1,6 @@
 //! Converts a source to a `.thimble` file.
 
+use crate::adapter;
 #[cfg(feature = "calibrate")]
 use crate::allocate;
 #[cfg(feature = "calibrate")]
@@ -62,7 +63,10 @@ pub fn convert(
     options: &ConversionOptions,
     progress: &mut dyn FnMut(ConversionProgress<'_>),
 ) -> Result<ConversionSummary, ConvertError> {
-    let model = read::open(source)?;
+    let mut model = read::open(source)?;
+    for (path, weight) in &options.merge {
+        model.merge(&adapter::open(path)?, *weight, options.any_base)?;
+    }
     let sections = Sections::of(&model)?;
     convert_model(&model, sections, destination, options, progress)
 }

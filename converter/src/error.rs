@@ -5,6 +5,7 @@ use crate::read::GgufError;
 use crate::tokenizer::TokenizerError;
 use std::io;
 use std::path::{Path, PathBuf};
+use thimble_runtime::adapter::AdapterError;
 use thimble_runtime::format::FormatError;
 use thiserror::Error;
 
@@ -140,7 +141,15 @@ pub enum ConvertError {
         /// The encoding or type.
         format: String,
     },
-    /// A `.thimble` file that cannot be opened.
+    /// An adapter of another model.
+    #[error("{name}: {source}")]
+    Adapter {
+        /// The adapter's file or folder name.
+        name: String,
+        /// What does not fit.
+        source: AdapterError,
+    },
+    /// A `.thimble` or `.adapter` file that cannot be opened.
     #[error(transparent)]
     Thimble(#[from] thimble_files::OpenError),
     /// A model that violates the file format.

@@ -5,6 +5,7 @@
 //! [`read::open`] opens any of them as a [`SourceModel`]; a [`Quant`] selects the encoding of each tensor; [`convert`]
 //! streams the result to disk a few megabytes at a time, so that memory does not grow with the model.
 
+pub mod adapter;
 #[cfg(feature = "calibrate")]
 mod allocate;
 #[cfg(feature = "calibrate")]

@@ -16,6 +16,10 @@ pub struct ConversionOptions {
     pub sensitivities: Option<PathBuf>,
     /// A calibration text, for rounding with error compensation; otherwise weights are rounded to nearest.
     pub calibration: Option<String>,
+    /// Adapters to merge into the weights, with their weights.
+    pub merge: Vec<(PathBuf, f32)>,
+    /// Whether to merge adapters of other models of the same shape.
+    pub any_base: bool,
     /// The model's name in the file; the default is the source's.
     pub name: Option<String>,
     /// The origin of the source, for the provenance; the default is its file name.

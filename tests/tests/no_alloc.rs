@@ -9,15 +9,20 @@ mod tiny;
 
 use golden::Grid;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use thimble_converter::adapter::{SourceAdapter, SourceLowRank};
 use thimble_converter::{BlockType, ConversionOptions, Quant, convert};
 use thimble_ffi::{
     ApiError, Chat, ChatOptions, CompletionOptions, Listener, ListenerError, Model, ModelOptions, Reply,
 };
-use thimble_host::{InferencePlan, InferenceSettings, LogProbabilities, SpinPool, generator};
+use thimble_files::OpenedAdapter;
+use thimble_host::{InferencePlan, InferenceSettings, LogProbabilities, SpinPool, generator, set_adapters};
 use thimble_runtime::Token;
+use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::embedding::Pooling;
+use thimble_runtime::format::{Config, TensorRole};
 use thimble_runtime::kernels::{KvKind, ThreadPool};
 use thimble_runtime::sampler::{Sampler, Sampling, TokenMask};
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
@@ -52,6 +57,23 @@ fn main() {
     println!("a chat allocates only what it hands out: passed");
 }
 
+/// An adapter of rank 4 for each query, gate and down matrix.
+fn adapter(config: &Config, path: &Path) -> OpenedAdapter {
+    let roles = [TensorRole::Query, TensorRole::Gate, TensorRole::Down];
+    let all = (0..config.layers as u16).flat_map(|layer| roles.map(|role| (layer, role)));
+    let numbers = |count: usize| (0..count).map(|i| (i as f32 * 0.37).sin() * 0.1).collect();
+    let matrix = |(layer, role): (u16, TensorRole)| {
+        let (rows, columns) = role.shape(config);
+        let (a, b) = (numbers(4 * columns), numbers(rows * 4));
+        SourceLowRank { role, layer, rows, columns, rank: 4, scale: 0.5, kind: BlockType::F32, a, b }
+    };
+    let matrices = all.map(matrix).collect();
+    let adapter =
+        SourceAdapter { source: "made up".into(), base: None, fingerprint: None, layers: None, matrices };
+    adapter.write(path, Quant::F16).unwrap();
+    OpenedAdapter::read(path).unwrap()
+}
+
 fn a_session_allocates_nothing_after_start() {
     let golden = &golden::all()[0];
     let modes = [(false, KvKind::F16), (false, KvKind::Q8), (true, KvKind::F32)];
@@ -59,6 +81,7 @@ fn a_session_allocates_nothing_after_start() {
     {
         let folder = tempfile::tempdir().unwrap();
         let model = golden.model(grid, quant, folder.path());
+        let adapter = adapter(model.file().unwrap().config(), &folder.path().join("a.adapter"));
         for (exact, kv) in modes {
             for threads in [1, 2, 4] {
                 let settings = InferenceSettings {
@@ -67,6 +90,7 @@ fn a_session_allocates_nothing_after_start() {
                     exact,
                     logit_rows: Some(3),
                     batch: Some(32),
+                    adapter_rank: 4,
                     ..InferenceSettings::default()
                 };
                 let file = model.file().unwrap();
@@ -94,6 +118,7 @@ fn a_session_allocates_nothing_after_start() {
                     penalty_window: None,
                     seed: 5,
                 };
+                let weighted = [1.0, 0.25].map(|weight| WeightedAdapter { file: adapter.file().unwrap(), weight });
                 // A thread that starts allocates: wait until all have.
                 everybody_works(&pool);
 
@@ -104,6 +129,8 @@ fn a_session_allocates_nothing_after_start() {
                 let mut generated = 0;
                 let mut shown = 0;
                 for turn in 0..2 {
+                    // Other adapters for each turn: one, then two.
+                    set_adapters(&mut session, &weighted[..=turn]).unwrap();
                     let reused = session.reuse(&prompt);
                     session.prefill(&prompt[reused..]).unwrap();
                     for _ in 0..60 {

@@ -16,6 +16,8 @@ const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// The key of the base model's hash in the metadata of the weights.
 const BASE_HASH: &str = "thimble.base_hash";
+/// The key of the base model's fingerprint, by which the converter knows it.
+const BASE_FINGERPRINT: &str = "thimble.base_fingerprint";
 
 /// An adapter to write.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct PeftAdapter<'a> {
     pub base: Option<&'a str>,
     /// The base model's hash ([`frozen_hash`](crate::frozen::frozen_hash)).
     pub base_hash: Option<&'a str>,
+    /// The base model's fingerprint ([`thimble_converter::adapter::fingerprint`]), if the model is at hand.
+    pub base_fingerprint: Option<u64>,
 }
 
 /// What PEFT can load of the model that `init_from` names: the repository of a name of the catalogue, a repository, or a Hugging
@@ -79,6 +83,9 @@ pub fn write(adapter: &PeftAdapter, folder: &Path) -> Result<()> {
     let mut metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     if let Some(hash) = adapter.base_hash {
         metadata.insert(BASE_HASH.to_owned(), hash.to_owned());
+    }
+    if let Some(fingerprint) = adapter.base_fingerprint {
+        metadata.insert(BASE_FINGERPRINT.to_owned(), format!("{fingerprint:016x}"));
     }
     write_tensors(&path, tensors, Some(metadata))?;
     unfinished.publish().map_err(Error::file(folder, "write"))

@@ -277,6 +277,7 @@ fn peft_folders_are_read_and_written() {
         weights: &expected,
         base: Some("small"),
         base_hash: Some(&hash),
+        base_fingerprint: None,
     };
     peft::write(&adapter, &folder).unwrap();
     assert!(read(&folder, &case.parameters, Some(&hash)).unwrap()[trained] == expected[trained]);

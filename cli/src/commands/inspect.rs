@@ -1,7 +1,9 @@
 //! `thimble inspect`: what a file contains, and the memory it needs.
 
+use super::inspect_adapter;
 use crate::converted::Notes;
 use crate::failure::Failure;
+use crate::file_kind;
 use crate::flags::machine::MachineFlags;
 use crate::flags::sampling::LOOKUP;
 use crate::model::Location;
@@ -15,12 +17,13 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use thimble_host::InferenceSettings;
 use thimble_runtime::Token;
+use thimble_runtime::adapter::ADAPTER_MAGIC;
 use thimble_runtime::format::{Config, Encoding, ModelFile, RopeScaling, TensorRecord, TensorRole};
 
 /// `thimble inspect`.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// A .thimble file, a GGUF file or a Hugging Face folder, or a name from `thimble list` that is on this machine
+    /// A .thimble file, an .adapter file, a GGUF file or a Hugging Face folder, or a name from `thimble list` that is on this machine
     #[arg(value_name = "FILE")]
     file: String,
     /// Print one JSON object
@@ -104,6 +107,9 @@ impl Job {
     /// Writes the table, or JSON.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let path = match &self.location {
+            Location::Path(path) if file_kind::begins_with(path, &ADAPTER_MAGIC) => {
+                return inspect_adapter::run(path, self.flags.json, stdout);
+            }
             Location::Path(_) => self.location.fetch(Notes::unless(self.flags.json))?,
             _ => self.location.local()?,
         };

@@ -12,6 +12,7 @@ mod embed;
 mod eval;
 mod export;
 mod inspect;
+mod inspect_adapter;
 mod list;
 #[cfg(not(feature = "eval"))]
 mod not_built;

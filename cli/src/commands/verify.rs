@@ -1,15 +1,18 @@
 //! `thimble verify`: every byte against its checksum.
 
+use crate::adapters;
 use crate::failure::Failure;
+use crate::file_kind;
 use crate::model::Location;
 use crate::workspace::Mapped;
 use clap::Args;
 use std::io::Write;
+use thimble_runtime::adapter::ADAPTER_MAGIC;
 
 /// `thimble verify`.
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
-    /// A .thimble file, or a name from `thimble list` that is on this machine
+    /// A .thimble or an .adapter file, or a name from `thimble list` that is on this machine
     #[arg(value_name = "FILE")]
     file: String,
 }
@@ -28,6 +31,16 @@ impl Job {
     /// Confirms that the file is sound, or fails with what is not.
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let path = self.location.local()?;
+        if file_kind::begins_with(&path, &ADAPTER_MAGIC) {
+            let adapter = adapters::open(&path)?;
+            let (file, path) = (adapters::view(&adapter)?, path.display());
+            file.verify().map_err(|error| Failure::Other(format!("{path}: {error}")))?;
+            let (bytes, count) = (file.bytes().len(), file.records().count());
+            return Ok(writeln!(
+                stdout,
+                "{path} is sound: {bytes} bytes with adapters of {count} matrices match their checksums"
+            )?);
+        }
         let mapped = Mapped::open(&path)?;
         mapped.verify()?;
         let file = mapped.file()?;

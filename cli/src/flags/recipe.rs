@@ -51,6 +51,10 @@ pub(crate) struct QuantizationRecipe {
     pub(crate) target: Option<SizeTarget>,
     /// Where the measurements for it are saved.
     pub(crate) sensitivities: Option<PathBuf>,
+    /// Adapters that are merged into the weights first.
+    pub(crate) merge: Vec<(PathBuf, f32)>,
+    /// Whether they may belong to another model of the same shape.
+    pub(crate) any_base: bool,
 }
 
 impl From<Quant> for QuantizationRecipe {
@@ -114,7 +118,9 @@ impl RecipeFlags {
             let reason = "--quant: --target-bits and --target-bytes choose the encodings themselves; leave out --quant or the target";
             return Err(Failure::Usage(reason.to_owned()));
         }
-        Ok(QuantizationRecipe { quant, table, calibration, target, sensitivities: self.sensitivities })
+        let sensitivities = self.sensitivities;
+        let (merge, any_base) = (Vec::new(), false);
+        Ok(QuantizationRecipe { quant, table, calibration, target, sensitivities, merge, any_base })
     }
 }
 

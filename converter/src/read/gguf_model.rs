@@ -8,7 +8,7 @@ use super::{BlockType, Origin, SourceModel, TokenizerSource, Value};
 use crate::config::gguf;
 use crate::tokenizer::{GgufOverrides, gguf_adds_bos};
 use crate::{ConvertError, dequantize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
@@ -81,6 +81,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
     let (bos_text, eos_text) = (text(bos).unwrap_or_default(), text(eos).unwrap_or_default());
     let named_tokens = ids.into_iter().filter_map(|(name, id)| Some((name.to_owned(), text(id)?))).collect();
     Ok(SourceModel {
+        merged: HashMap::new(),
         config,
         origin,
         tokenizer,

@@ -3,8 +3,10 @@
 use super::panels;
 use super::source_file::SourceFile;
 use super::tensor::SourceTensor;
+use crate::adapter::{self, MergedMatrix};
 use crate::tokenizer::{GgufOverrides, Vocabulary};
 use crate::{ConvertError, Quant, Table, write};
+use std::collections::HashMap;
 use std::ops::Range;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
@@ -99,6 +101,8 @@ pub struct SourceModel {
     pub notes: Vec<String>,
     pub(crate) tensors: Vec<SourceTensor>,
     pub(crate) files: Vec<SourceFile>,
+    /// What adapters add, by layer and role ([`SourceModel::merge`]).
+    pub(crate) merged: HashMap<(u16, u16), Vec<MergedMatrix>>,
 }
 
 impl SourceModel {
@@ -124,6 +128,9 @@ impl SourceModel {
         rows: Range<usize>,
         out: &mut Vec<u8>,
     ) -> Result<(), ConvertError> {
+        if let Some(stored) = &tensor.stored {
+            return adapter::read_rows(self, stored, rows, out);
+        }
         let row_bytes = tensor.row_bytes();
         let file = &self.files[tensor.file];
         if let Some(encoding) = tensor.packed {

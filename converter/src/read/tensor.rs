@@ -27,6 +27,8 @@ pub struct SourceTensor {
     pub(crate) interleaved: Option<usize>,
     /// The encoding of the panels, for matrices of a `.thimble` file.
     pub(crate) packed: Option<Encoding>,
+    /// The tensor as the source stores it, if adapters are merged into it.
+    pub(crate) stored: Option<Box<SourceTensor>>,
 }
 
 impl SourceTensor {
@@ -113,6 +115,7 @@ pub(crate) fn match_tensors(
             offset,
             interleaved,
             packed,
+            stored: None,
         });
     }
     Ok(tensors)

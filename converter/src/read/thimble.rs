@@ -7,6 +7,7 @@ use crate::chat;
 use crate::sections::NO_TEMPLATE;
 use crate::{ConvertError, Sections};
 use serde_json::Value as Json;
+use std::collections::HashMap;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_files::MappedModel;
@@ -48,6 +49,7 @@ pub(super) fn open(path: &Path) -> Result<SourceModel, ConvertError> {
         notes,
         tensors: tensors(&file, &directory)?,
         files: vec![SourceFile::open(path)?],
+        merged: HashMap::new(),
     })
 }
 
@@ -93,6 +95,7 @@ fn tensors(file: &ModelFile<'_>, directory: &Directory) -> Result<Vec<SourceTens
             offset: section.offset + record.offset,
             interleaved: None,
             packed: matrix.then_some(record.encoding),
+            stored: None,
         }
     });
     Ok(stored.collect())

@@ -162,6 +162,7 @@ mod tests {
             offset: 0,
             interleaved: None,
             packed: None,
+            stored: None,
         };
         for (quant, kind, expected) in [
             (Quant::Q4, BlockType::Q4_1, Encoding::Q4Nl),

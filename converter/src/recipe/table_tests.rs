@@ -18,6 +18,7 @@ fn tensors() -> Vec<SourceTensor> {
             offset: 0,
             interleaved: None,
             packed: None,
+            stored: None,
         }
     };
     (0..TensorRole::count(&CONFIG)).map(stored).collect()

@@ -3,6 +3,7 @@
 use crate::decode_queue::DecodeQueue;
 use crate::dispatch::{ComputePass, Dispatch, MAX_VECTOR_TOKENS, Product};
 use crate::layer_cache::LayerCache;
+use crate::low_rank::{Group, LowRankBuffers, LowRankDispatches, UploadedAdapter};
 use crate::plan::{positions, spans};
 use crate::sampler_state::SamplerState;
 use crate::{Device, GpuError, GpuMemoryPlan, GpuOptions};
@@ -60,6 +61,12 @@ pub struct Gpu {
     pub(crate) buffers: Buffers,
     pub(crate) embed: Vec<Dispatch>,
     pub(crate) layers: Vec<LayerDispatches>,
+    /// The adapters in use, by layer.
+    pub(crate) adapters: Vec<Vec<LowRankDispatches>>,
+    /// What adapters need; `None` if the model can have none.
+    pub(crate) low_rank: Option<LowRankBuffers>,
+    /// All adapters on the device.
+    pub(crate) uploaded: Vec<UploadedAdapter>,
     /// Keys and values of each layer.
     pub(crate) caches: Vec<LayerCache>,
     pub(crate) head: Vec<Product>,
@@ -132,6 +139,13 @@ impl Gpu {
         self.state = State { position, tokens, head_row: 0, head_rows: 0 };
         let ids: Vec<u32> = batch.tokens.iter().map(|token| token.0).collect();
         self.device.queue.write_buffer(&self.buffers.tokens, 0, bytemuck::cast_slice(&ids));
+    }
+
+    /// Records what the adapters add to a group of products.
+    fn record_adapters(&mut self, layer: usize, group: Group, batch: &Batch<'_>) {
+        for adapter in &self.adapters {
+            record_products(&self.device, &mut self.recording, adapter[layer].of(group), batch.tokens.len());
+        }
     }
 
     pub(crate) fn record_head(&mut self, rows: usize) {
@@ -249,6 +263,7 @@ impl Backend for Gpu {
     fn project(&mut self, layer: usize, batch: &Batch<'_>) {
         let products = &self.layers[layer].qkv;
         record_products(&self.device, &mut self.recording, products, batch.tokens.len());
+        self.record_adapters(layer, Group::Qkv, batch);
     }
 
     fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
@@ -284,12 +299,14 @@ impl Backend for Gpu {
     fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
         let products = &self.layers[layer].output;
         record_products(&self.device, &mut self.recording, products, batch.tokens.len());
+        self.record_adapters(layer, Group::Output, batch);
     }
 
     fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        let (layer, tokens) = (&self.layers[layer], batch.tokens.len());
-        record_products(&self.device, &mut self.recording, &layer.gate_up, tokens);
-        if let Some(swiglu) = &layer.swiglu {
+        let tokens = batch.tokens.len();
+        record_products(&self.device, &mut self.recording, &self.layers[layer].gate_up, tokens);
+        self.record_adapters(layer, Group::GateUp, batch);
+        if let Some(swiglu) = &self.layers[layer].swiglu {
             let pass = compute_pass(&self.device, &mut self.recording);
             swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32, 1]);
         }
@@ -298,6 +315,7 @@ impl Backend for Gpu {
     fn down(&mut self, layer: usize, batch: &Batch<'_>) {
         let products = &self.layers[layer].down;
         record_products(&self.device, &mut self.recording, products, batch.tokens.len());
+        self.record_adapters(layer, Group::Down, batch);
     }
 
     fn head(&mut self, rows: Range<usize>) {

@@ -5,6 +5,7 @@ use crate::decode_queue::DecodeQueue;
 use crate::dispatch::{Dispatch, Epilogue, Operands, Product, QkvStore, can_pair};
 use crate::kernels::{Entry, Kernels};
 use crate::layer_cache::LayerCache;
+use crate::low_rank::LowRankBuffers;
 use crate::plan::{SPAN, bias_norm, padded, positions, qkv_width};
 use crate::sampler_state::{ID_SLOTS, MAX_IN_FLIGHT, SamplerState, SamplerUniforms};
 use crate::weights::{WeightPartition, partition};
@@ -124,23 +125,11 @@ impl Gpu {
     pub fn new(device: &Device, weights: &Weights<'_>, options: &GpuOptions) -> Result<Gpu, GpuError> {
         let plan = GpuMemoryPlan::new(weights, options, device)?;
         device.check()?;
-        let scopes =
-            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
-        let mut scopes: Vec<_> = scopes.map(|filter| device.device.push_error_scope(filter)).into();
-        let gpu = Gpu::build(device, weights, options, plan);
-        let mut failure = None;
-        while let Some(scope) = scopes.pop() {
-            failure = failure.or(pollster::block_on(scope.pop()));
+        let gpu = device.catch_errors(|| Gpu::build(device, weights, options, plan))?;
+        if let Some(cache) = &device.pipeline_cache {
+            cache.save();
         }
-        match failure {
-            Some(error) => Err(GpuError::Device { reason: error.to_string() }),
-            None => {
-                if let Some(cache) = &device.pipeline_cache {
-                    cache.save();
-                }
-                device.check().and(gpu)
-            }
-        }
+        Ok(gpu)
     }
 
     fn build(
@@ -170,6 +159,8 @@ impl Gpu {
         let partials = b.storage("partials", plan.partials);
         let gate_up = (plan.gate_up > 0).then(|| b.storage("gate_up", plan.gate_up));
         let activated = b.storage("activated", plan.activated);
+        let adapts = options.adapter_rank > 0;
+        let mut norms = Vec::new();
         let angle_table = b.storage("angles", plan.angles);
         device.queue.write_buffer(&angle_table, 0, bytemuck::cast_slice(&angles(&config, options.context)));
 
@@ -196,11 +187,11 @@ impl Gpu {
             let (keys, values) = (b.storage("keys", key_bytes), b.storage("values", value_bytes));
             let attention = attention_shape(&config, options, layer.options);
             let uploaded = b.upload(&[layer.query, layer.key, layer.value])?;
-            let norm = b.norm(layer.attention_norm);
-            let norm = Some((&norm, config.norm_eps));
+            let attention_norm = b.norm(layer.attention_norm);
+            let norm = Some((&attention_norm, config.norm_eps));
             let bias_norm = b.bias_norm(&layer, &config, &qkv);
-            // Biases and norms come between the product and RoPE.
-            let fused = can_store && bias_norm.is_none() && uploaded_can_pair(&uploaded, config.head_dim / 2);
+            // Adapters, biases and norms come between the product and RoPE.
+            let fused = can_store && !adapts && bias_norm.is_none() && uploaded_can_pair(&uploaded, config.head_dim / 2);
             let shape = b.kernels.uniform(attention);
             let epilogue = match fused {
                 true => Epilogue::StoreQkv(QkvStore {
@@ -223,11 +214,11 @@ impl Gpu {
             let merge = b.dispatch(Entry::Merge, attention, &[state, &attended, &partials]);
             let uploaded = b.upload(&[layer.output])?;
             let output = b.products(&uploaded, &output_operands);
-            let norm = b.norm(layer.ffn_norm);
-            let norm = Some((&norm, config.norm_eps));
+            let ffn_norm = b.norm(layer.ffn_norm);
+            let norm = Some((&ffn_norm, config.norm_eps));
             let uploaded = b.upload(&[layer.gate, layer.up])?;
             let (gate_up_operands, swiglu) = match &gate_up {
-                Some(gate_up) if !uploaded_can_pair(&uploaded, config.ffn) => (
+                Some(gate_up) if adapts || !uploaded_can_pair(&uploaded, config.ffn) => (
                     Operands::new(state, (&x, hidden), (gate_up, gate_up_stride), Epilogue::Store),
                     Some(b.dispatch(Entry::Swiglu, swiglu_shape, &[gate_up, &activated])),
                 ),
@@ -236,6 +227,7 @@ impl Gpu {
             let gate_up_products = b.products(&uploaded, &Operands { norm, ..gate_up_operands });
             let uploaded = b.upload(&[layer.down])?;
             let down = b.products(&uploaded, &down_operands);
+            norms.push([attention_norm, ffn_norm]);
             let (qkv, gate_up) = (qkv_products, gate_up_products);
             layers.push(LayerDispatches {
                 qkv,
@@ -275,7 +267,24 @@ impl Gpu {
         let bind = kernel.bind(device, &sample_buffers);
         let sample = Dispatch { kernel, bind };
         let sampler = SamplerState::new(settings, rng, history);
+        let low_rank = gate_up.filter(|_| adapts).map(|gate_up| {
+            let inner = [(); 3].map(|()| b.storage("low-rank products", plan.low_rank / 3));
+            let (state, inner_stride) = (state.clone(), padded(options.adapter_rank));
+            (gate_up, inner, state, inner_stride)
+        });
         let allocated = b.allocated;
+        let low_rank = low_rank.map(|(gate_up, inner, state, inner_stride)| LowRankBuffers {
+            kernels: b.kernels,
+            state,
+            x,
+            qkv,
+            attended,
+            gate_up,
+            activated,
+            inner,
+            inner_stride,
+            norms,
+        });
         let logits = vec![0.0; options.logit_rows * config.vocab];
         // Start queued uploads now, not with the first batch.
         device.queue.submit([]);
@@ -287,6 +296,9 @@ impl Gpu {
             buffers,
             embed,
             layers,
+            adapters: Vec::new(),
+            low_rank,
+            uploaded: Vec::new(),
             caches,
             head,
             sample,

@@ -291,6 +291,25 @@ impl Device {
         failure.clone().map_or(Ok(()), |reason| Err(GpuError::Device { reason }))
     }
 
+    /// Does `work`, which creates things on the device, and reports what the device refuses of it.
+    ///
+    /// # Errors
+    /// Those of `work`; [`GpuError::Device`] if the device lacks memory or rejects a shader.
+    pub(crate) fn catch_errors<T>(&self, work: impl FnOnce() -> Result<T, GpuError>) -> Result<T, GpuError> {
+        let scopes =
+            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory];
+        let mut scopes: Vec<_> = scopes.map(|filter| self.device.push_error_scope(filter)).into();
+        let done = work();
+        let mut failure = None;
+        while let Some(scope) = scopes.pop() {
+            failure = failure.or(pollster::block_on(scope.pop()));
+        }
+        match failure {
+            Some(error) => Err(GpuError::Device { reason: error.to_string() }),
+            None => self.check().and(done),
+        }
+    }
+
     /// Waits for a submission; for the last one if `None`.
     ///
     /// # Errors

@@ -44,6 +44,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) head: bool,
     /// RMS norm of the input: weights, padded to a multiple of 32, and epsilon.
     pub(crate) norm: Option<(&'a wgpu::Buffer, f32)>,
+    /// Factor of what [`Epilogue::Store`] and [`Epilogue::Add`] put into the output.
+    pub(crate) scale: f32,
 }
 
 impl<'a> Operands<'a> {
@@ -54,7 +56,8 @@ impl<'a> Operands<'a> {
         (output, out_stride): (&'a wgpu::Buffer, usize),
         epilogue: Epilogue<'a>,
     ) -> Operands<'a> {
-        Operands { state, input, in_stride, output, out_stride, epilogue, head: false, norm: None }
+        let (head, norm, scale) = (false, None, 1.0);
+        Operands { state, input, in_stride, output, out_stride, epilogue, head, norm, scale }
     }
 }
 
@@ -125,7 +128,7 @@ impl Product {
             pair_distance as u32,
             u32::from(operands.norm.is_some()),
             operands.norm.map_or(0, |(_, epsilon)| epsilon.to_bits()),
-            0,
+            operands.scale.to_bits(),
         ]);
         // Without a norm the shader does not read the binding.
         let norm = operands.norm.map_or(operands.input, |(weight, _)| weight);

@@ -1,5 +1,6 @@
 //! Errors of the GPU backend.
 
+use thimble_runtime::adapter::AdapterError;
 use thimble_runtime::sampler::SamplingError;
 use thiserror::Error;
 
@@ -45,6 +46,9 @@ pub enum GpuError {
     /// A sampling setting is out of range.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// Adapters that the model cannot have.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The device reported an error or was lost.
     #[error("the GPU failed ({reason})")]
     Device {

@@ -235,6 +235,11 @@ impl Kernels {
         kernel
     }
 
+    /// No longer shares the uniform buffers made so far.
+    pub(crate) fn forget_uniforms(&mut self) {
+        self.uniforms.clear();
+    }
+
     /// A uniform buffer of these words; equal ones share a buffer.
     pub(crate) fn uniform(&mut self, words: [u32; 12]) -> wgpu::Buffer {
         let device = &self.device;

@@ -2,6 +2,7 @@
 //!
 //! Weights are uploaded in the layout of the file. The README lists design decisions and limitations.
 
+mod adapters;
 mod async_decode;
 mod backend;
 mod builder;
@@ -12,6 +13,7 @@ mod dispatch;
 mod error;
 mod kernels;
 mod layer_cache;
+mod low_rank;
 mod matmul_variant;
 mod pipeline_cache;
 mod plan;

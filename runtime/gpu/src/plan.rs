@@ -22,6 +22,8 @@ pub struct GpuOptions {
     pub logit_rows: usize,
     /// Element type of the KV cache.
     pub kv: KvKind,
+    /// Largest rank of the low-rank adapters that the model can have; 0: none.
+    pub adapter_rank: usize,
     /// Upper limit on the adapter's largest binding, bytes. For tests of partitioned weights.
     pub binding_bytes: Option<u64>,
 }
@@ -29,7 +31,9 @@ pub struct GpuOptions {
 impl GpuOptions {
     /// Options for generating text with `context` positions.
     pub fn generate(context: usize) -> GpuOptions {
-        GpuOptions { context, batch: context.min(512), logit_rows: 1, kv: KvKind::F16, binding_bytes: None }
+        let batch = context.min(512);
+        let (kv, adapter_rank) = (KvKind::F16, 0);
+        GpuOptions { context, batch, logit_rows: 1, kv, adapter_rank, binding_bytes: None }
     }
 }
 
@@ -58,8 +62,10 @@ pub struct GpuMemoryPlan {
     pub attended: u64,
     /// Partial results of attention for each span of the context, for small batches.
     pub partials: u64,
-    /// Gate and up: [batch, 2 * ffn]; 0 if SwiGLU runs in the epilogue of their product.
+    /// Gate and up: [batch, 2 * ffn]; 0 if there are no low-rank adapters and SwiGLU runs in the epilogue of their product.
     pub gate_up: u64,
+    /// Inputs times the narrow matrices of low-rank adapters, [3, batch, rank]; the adapters themselves come on top.
+    pub low_rank: u64,
     /// Output of SwiGLU: [batch, ffn].
     pub activated: u64,
     /// Logits; the staging buffer that the host reads has the same size.
@@ -138,7 +144,7 @@ impl GpuMemoryPlan {
         };
         let value_width = config.head_dim.next_multiple_of(16);
         let batch = options.batch;
-        let swiglu = weight_layers(weights).any(|layer| !can_pair_gate_up(&layer, max_bytes));
+        let swiglu = options.adapter_rank > 0 || weight_layers(weights).any(|layer| !can_pair_gate_up(&layer, max_bytes));
         let plan = GpuMemoryPlan {
             weights: weight_bytes(weights, max_bytes)?,
             embedding: if config.tied { 0 } else { weights.embedding.data.len() as u64 },
@@ -155,6 +161,7 @@ impl GpuMemoryPlan {
                 config.head_dim + 2,
             ),
             gate_up: if swiglu { floats(batch, padded(2 * config.ffn)) } else { 0 },
+            low_rank: 3 * floats(batch, padded(options.adapter_rank)),
             activated: floats(batch, padded(config.ffn)),
             logits: floats(options.logit_rows, config.vocab),
             tokens: batch as u64 * 4,
@@ -183,7 +190,8 @@ impl GpuMemoryPlan {
 
     /// Bytes of all buffers together.
     pub fn bytes(&self) -> u64 {
-        let activations = self.x + self.qkv + self.attended + self.partials + self.gate_up + self.activated;
+        let inner = self.gate_up + self.activated + self.low_rank;
+        let activations = self.x + self.qkv + self.attended + self.partials + inner;
         // The ids and two staging buffers; state of the batch, sampling settings, random number generator.
         let ids = 3 * ID_SLOTS as u64 * 4;
         let state = 16 + SamplerUniforms::BYTES + 16;

@@ -30,6 +30,12 @@ impl WeightPartition<'_> {
         (self.encoding.panel_bytes(self.columns).unwrap_or(0) / 4) as u32
     }
 
+    /// The same with another first row, for weights that are on the device.
+    pub(crate) fn without_data(&self, first_row: usize) -> WeightPartition<'static> {
+        let WeightPartition { encoding, rows, columns, first_row: own, .. } = *self;
+        WeightPartition { encoding, rows, columns, first_row: first_row + own, data: Vec::new() }
+    }
+
     /// Copies the panels to a new buffer.
     pub(crate) fn upload(&self, device: &Device) -> wgpu::Buffer {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use thimble_gpu::{Device, Gpu, GpuError, GpuMemoryPlan, GpuOptions, MatmulVariant};
 use thimble_runtime::Token;
+use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::kernels::KvHead;
 use thimble_runtime::memory::PlanOptions;
 use thimble_runtime::model::{Batch, Weights};
@@ -91,8 +92,8 @@ pub(crate) fn bytes(device: &Device, plan: &InferencePlan, weights: &Weights<'_>
 }
 
 fn options(plan: &InferencePlan) -> GpuOptions {
-    let PlanOptions { context, batch, logit_rows, kv, exact: _ } = *plan.memory().options();
-    GpuOptions { context, batch, logit_rows, kv, ..GpuOptions::generate(context) }
+    let PlanOptions { context, batch, logit_rows, kv, exact: _, adapter_rank } = *plan.memory().options();
+    GpuOptions { context, batch, logit_rows, kv, adapter_rank, ..GpuOptions::generate(context) }
 }
 
 impl Accelerator for Gpu {
@@ -119,6 +120,10 @@ impl Accelerator for Gpu {
 
     fn write_cache(&mut self, chunks: Range<usize>, layer: usize, head: usize, part: KvHead<'_>) -> bool {
         Gpu::write_cache(self, chunks, layer, head, part)
+    }
+
+    fn set_adapters(&mut self, adapters: &[WeightedAdapter<'_>]) -> Result<(), String> {
+        Gpu::set_adapters(self, adapters).map_err(|error| error.to_string())
     }
 
     fn work(&self, position: usize) -> Option<GpuWork> {

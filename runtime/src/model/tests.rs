@@ -16,6 +16,7 @@ use crate::kernels::tests::{Backwards, Random};
 use crate::kernels::{Kernels, KvKind};
 use crate::memory::{MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Weights, forward};
+use crate::adapter::WeightedAdapter;
 use random_adapter::RandomAdapter;
 use random_model::RandomModel;
 use std::vec;
@@ -50,30 +51,29 @@ impl Setup {
     const EXACT: Setup = Setup { context: 0, batch: 64, kv: KvKind::F32, exact: true, threads: 1 };
 
     /// Calls `job` with a backend in memory full of NaNs: nothing that was not written may matter.
-    fn with_cpu<R>(
+    fn with_cpu<'a, R>(
         self,
-        model: &RandomModel,
+        model: &'a RandomModel,
         kernels: Kernels,
-        job: impl FnOnce(Cpu<'_, '_, '_, Backwards>) -> R,
+        job: impl FnOnce(Cpu<'a, '_, '_, Backwards>) -> R,
     ) -> R {
         self.with_cpu_and_adapters(model, kernels, &[], job)
     }
 
     /// The same with adapters.
-    fn with_cpu_and_adapters<R>(
+    fn with_cpu_and_adapters<'a, R>(
         self,
-        model: &RandomModel,
+        model: &'a RandomModel,
         kernels: Kernels,
-        adapters: &[(&RandomAdapter, f32)],
-        job: impl FnOnce(Cpu<'_, '_, '_, Backwards>) -> R,
+        adapters: &[(&'a RandomAdapter, f32)],
+        job: impl FnOnce(Cpu<'a, '_, '_, Backwards>) -> R,
     ) -> R {
         let Setup { context, batch, kv, exact, threads } = self;
-        let weighted = |(adapter, weight): &(&RandomAdapter, f32)| WeightedAdapter {
-            file: AdapterFile::parse(adapter.bytes()).unwrap(),
-            weight: *weight,
-        };
-        let adapters: Vec<WeightedAdapter<'_>> = adapters.iter().map(weighted).collect();
-        let adapter_rank = WeightedAdapter::largest_rank(&adapters);
+        let mut weighted = Vec::new();
+        for (adapter, weight) in adapters {
+            weighted.push(WeightedAdapter { file: adapter.file(), weight: *weight });
+        }
+        let adapter_rank = WeightedAdapter::largest_rank(&weighted);
         let options = PlanOptions { context, batch, logit_rows: batch, kv, exact, adapter_rank };
         let plan = MemoryPlan::new(&model.config, &options, &kernels).unwrap();
         let mut memory = vec![[0xff; 64]; plan.bytes() / 64 + 1];
@@ -82,7 +82,7 @@ impl Setup {
         let file = model.file();
         let (weights, pool) = (Weights::new(&file).unwrap(), Backwards { threads });
         let mut cpu = Cpu::new(weights, &plan, kernels, &pool, memory).unwrap();
-        cpu.set_adapters(&adapters).unwrap();
+        cpu.set_adapters(&weighted).unwrap();
         job(cpu)
     }
 

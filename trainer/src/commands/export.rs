@@ -5,6 +5,7 @@ use thimble_trainer::base;
 use thimble_trainer::checkpoint::{self, CheckpointChoice, CheckpointStore, TrainingState};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::export::{Export, export};
+use thimble_trainer::init_from;
 use thimble_trainer::model::Parameters;
 use thimble_trainer::peft::{self, PeftAdapter};
 use thimble_trainer::quantization::StartFile;
@@ -131,12 +132,15 @@ fn export_adapter(checkpoint: &Path, output: &Path) -> Result<(TrainingState, Tr
     };
     let parameters = Parameters::of(&recipe)?;
     let tensors = checkpoint::read_tensors(checkpoint, &parameters)?;
+    // A base model that is no longer there leaves the adapter without a fingerprint; `thimble convert --base` adds it.
+    let base = recipe.init_from.as_deref().and_then(|typed| init_from::open(typed).ok());
     let adapter = PeftAdapter {
         shape,
         parameters: &parameters,
         weights: &tensors.weights,
         base: recipe.init_from.as_deref().and_then(peft::loadable),
         base_hash: state.frozen.as_deref(),
+        base_fingerprint: base.and_then(|base| thimble_converter::adapter::fingerprint(&base).ok()),
     };
     peft::write(&adapter, output)?;
     Ok((state, recipe))

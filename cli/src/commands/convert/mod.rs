@@ -1,11 +1,13 @@
-//! `thimble convert`: from any format to a `.thimble` or a GGUF file.
+//! `thimble convert`: from any format to a `.thimble` or a GGUF file, and adapters to `.adapter` files.
 
+mod adapter;
 mod report;
 
 use crate::failure::Failure;
 use crate::flags::recipe::{QuantizationRecipe, RecipeFlags};
 use crate::model::Location;
 use crate::{conversion, interrupt};
+use adapter::{AdapterFlags, AdapterTarget};
 use clap::{Args, ValueEnum};
 use report::{ReportFlags, RequestedReport};
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use thimble_files::OutputFiles;
 #[derive(Args, Debug)]
 pub(crate) struct Flags {
     /// A Hugging Face folder (config.json, tokenizer.json, *.safetensors), a .gguf or a .thimble file, or a name from
-    /// `thimble list`; an existing path comes before a name
+    /// `thimble list`; an existing path comes before a name. Or an adapter: a folder of the PEFT library, or an .adapter file
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
     /// The file to write
@@ -28,6 +30,8 @@ pub(crate) struct Flags {
     /// For GGUF: type of the matrices: keep, F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0 or Q4_K [default: keep]
     #[arg(long = "type", value_name = "TYPE", value_parser = gguf_type)]
     kind: Option<GgufType>,
+    #[command(flatten)]
+    adapters: AdapterFlags,
     #[command(flatten)]
     recipe: RecipeFlags,
     #[command(flatten)]
@@ -52,6 +56,7 @@ pub(crate) struct Job {
 }
 
 enum Target {
+    Adapter(AdapterTarget),
     Thimble(Box<QuantizationRecipe>),
     Gguf(GgufType),
 }
@@ -61,10 +66,21 @@ impl Job {
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         let mut files = OutputFiles::default();
         flags.recipe.register(&mut files)?;
+        flags.adapters.register(&mut files);
         flags.report.register(&mut files)?;
         files.writes("-o", &flags.output)?;
-        let recipe = flags.recipe.resolve()?;
+        let mut recipe = flags.recipe.resolve()?;
         let report = flags.report.resolve()?;
+        if thimble_converter::adapter::is_adapter(&flags.source) {
+            let target = flags.adapters.target(&recipe, report.is_some() || flags.to.is_some())?;
+            let (source, target) = (Location::Path(flags.source), Target::Adapter(target));
+            return Ok(Job { source, output: flags.output, target, report: None });
+        }
+        flags.adapters.merge_into(&mut recipe)?;
+        if report.is_some() && !recipe.merge.is_empty() {
+            let reason = "--report compares with the source, which --merge changes: leave one of them out";
+            return Err(Failure::Usage(reason.to_string()));
+        }
         let gguf = flags.output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         let format = flags.to.unwrap_or(if gguf { Format::Gguf } else { Format::Thimble });
         let target = match (format, flags.kind) {
@@ -76,7 +92,7 @@ impl Job {
             }
             (Format::Gguf, _) if recipe != QuantizationRecipe::default() => {
                 return Err(Failure::Usage(
-                    "--quant, --recipe, --calibrate, --target-bits and --target-bytes are for .thimble files: GGUF files take --type"
+                    "--quant, --recipe, --calibrate, --target-bits, --target-bytes and --merge are for .thimble files: GGUF files take --type"
                         .to_string(),
                 ));
             }
@@ -103,6 +119,7 @@ impl Job {
                     None => Ok(()),
                 }
             }
+            Target::Adapter(target) => target.write(&source, &self.output),
             Target::Gguf(kind) => conversion::write_gguf(&source, &self.output, kind),
         }
     }

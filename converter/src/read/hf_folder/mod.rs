@@ -22,6 +22,7 @@ use ordered::{Fields, OrderedJson};
 use serde_json::Value as Json;
 use std::fs;
 use std::io;
+use std::collections::HashMap;
 use std::path::Path;
 use thimble_chat::RecommendedSampling;
 use thimble_runtime::Token;
@@ -111,6 +112,7 @@ fn without_weights(
         sampling: RecommendedSampling::read(&generation),
     };
     Ok(SourceModel {
+        merged: HashMap::new(),
         config,
         origin,
         unknown: named("unk_token").map(Token),

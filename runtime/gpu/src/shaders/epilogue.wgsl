@@ -49,9 +49,9 @@ fn norm_factor(squares: f32) -> f32 {
 fn put(token: u32, row: u32, sum: f32) {
     let at = token * shape.out_stride + shape.out_column + row;
     if (shape.add == 1u) {
-        output[at] += sum;
+        output[at] += shape.scale * sum;
     } else {
-        output[at] = sum;
+        output[at] = shape.scale * sum;
     }
 }
 

@@ -59,7 +59,8 @@ struct Shape {
     // 1: RMS norm of the input (Zhang and Sennrich 2019).
     norm: u32,
     epsilon: f32,
-    unused: u32,
+    // Factor of what is stored or added.
+    scale: f32,
 }
 
 struct State {

@@ -125,7 +125,7 @@ fn windows_reach_over_the_border_of_the_ring() {
             exact(&file, &tokens, 100)
         };
         let expected = |end: usize| &expected[(end - 1) * config.vocab..end * config.vocab];
-        let options = GpuOptions { context, batch, logit_rows: 1, kv, binding_bytes: None };
+        let options = GpuOptions { context, batch, logit_rows: 1, kv, adapter_rank: 0, binding_bytes: None };
         let [mut gpu, mut other] = [(); 2].map(|()| Gpu::new(&device, &weights, &options).unwrap());
         assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");
         let plan = *gpu.plan();

@@ -1,5 +1,6 @@
 //! Tests of every kernel against the CPU or f64, on any adapter (lavapipe will do).
 
+mod adapters;
 mod attention;
 mod cache_transfer;
 mod device;

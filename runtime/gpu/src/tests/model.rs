@@ -4,6 +4,7 @@ use super::Random;
 use super::products::sample;
 use crate::GpuOptions;
 use thimble_runtime::Token;
+use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::cpu::Cpu;
 use thimble_runtime::format::{
     ALIGN, Config, DIRECTORY_RECORD, Encoding, HEADER_LEN, ModelFile, SectionKind, SectionRecord,
@@ -32,7 +33,11 @@ impl File {
     }
 
     pub(super) fn model(&self) -> ModelFile<'_> {
-        ModelFile::parse(&self.bytes[self.start..self.start + self.length]).unwrap()
+        ModelFile::parse(self.content()).unwrap()
+    }
+
+    pub(super) fn content(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.length]
     }
 }
 
@@ -95,14 +100,26 @@ pub(super) fn on_cpu(
     batch: usize,
     (kv, exact): (KvKind, bool),
 ) -> Vec<f32> {
+    adapted_on_cpu(file, &[], (tokens, batch), (kv, exact))
+}
+
+/// The same with adapters.
+pub(super) fn adapted_on_cpu<'f>(
+    file: &ModelFile<'f>,
+    adapters: &[WeightedAdapter<'f>],
+    (tokens, batch): (&[Token], usize),
+    (kv, exact): (KvKind, bool),
+) -> Vec<f32> {
+    let adapter_rank = WeightedAdapter::largest_rank(adapters);
     let weights = Weights::new(file).unwrap();
-    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact, adapter_rank: 0 };
+    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact, adapter_rank };
     let kernels = Kernels::scalar();
     let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
     let mut memory = vec![0; plan.bytes() + 64];
     let start = memory.as_ptr().align_offset(64);
     let memory = &mut memory[start..start + plan.bytes()];
     let mut cpu = Cpu::new(weights, &plan, kernels, &SingleThread, memory).unwrap();
+    cpu.set_adapters(adapters).unwrap();
     all_logits(&mut cpu, tokens, &[batch])
 }
 
@@ -154,7 +171,7 @@ pub(super) fn config(
 }
 
 pub(super) fn options(kv: KvKind, batch: usize, logit_rows: usize) -> GpuOptions {
-    GpuOptions { context: 160, batch, logit_rows, kv, binding_bytes: None }
+    GpuOptions { context: 160, batch, logit_rows, kv, adapter_rank: 0, binding_bytes: None }
 }
 
 /// Equal encodings side by side in even layers, a different one for each matrix in odd ones.

@@ -139,12 +139,12 @@ fn sessions_of_one_model_have_adapters_of_their_own() {
     // One session, with one after the other.
     setup.with_cpu_and_adapters(&model, kernels, &[(&first, 1.0)], |cpu| {
         let mut session = Session::new(cpu);
-        let sets: [&[WeightedAdapter<'_>]; 3] = [
-            &[WeightedAdapter { file: second.file(), weight: 0.5 }],
-            &[],
-            &[WeightedAdapter { file: first.file(), weight: 1.0 }],
+        let sets = [
+            vec![WeightedAdapter { file: second.file(), weight: 0.5 }],
+            vec![],
+            vec![WeightedAdapter { file: first.file(), weight: 1.0 }],
         ];
-        for (set, expected) in sets.into_iter().zip([1, 2, 0].map(|index| &expected[index])) {
+        for (set, expected) in sets.iter().zip([1, 2, 0].map(|index| &expected[index])) {
             session.prefill(&tokens[..7]).unwrap();
             session.reconfigure(|cpu| cpu.set_adapters(set)).unwrap();
             assert_eq!(session.position(), 0);
