@@ -65,3 +65,57 @@ pub fn token_biases(
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BiasError, BiasTarget, Token, Tokenizer, token_biases};
+    use crate::{decode, encode};
+    use thimble_runtime::tokenizer::Specials;
+
+    /// The small vocabulary of the runtime's own tests: 512 tokens.
+    fn tokenizer() -> Tokenizer<'static> {
+        Tokenizer::parse(include_bytes!("../../src/tokenizer/fixture/tiny.bin"), 512).unwrap()
+    }
+
+    fn biases(biases: &[(BiasTarget, f32)]) -> Result<Vec<(Token, f32)>, BiasError> {
+        token_biases(&tokenizer(), 512, biases)
+    }
+
+    fn text(text: &str) -> BiasTarget {
+        BiasTarget::Text(text.to_owned())
+    }
+
+    #[test]
+    fn a_text_counts_once_for_each_of_its_tokens() {
+        let token = |text: &str| encode(&tokenizer(), text, Specials::Parse).unwrap()[0];
+        let found = biases(&[(BiasTarget::Token(Token(7)), 2.0), (text("\u{1}\u{2}\u{1}"), -1.0)]).unwrap();
+        let mut expected = vec![token("\u{1}"), token("\u{2}")];
+        expected.sort_unstable();
+        let expected = [(Token(7), 2.0), (expected[0], -1.0), (expected[1], -1.0)];
+        assert_eq!(found, expected);
+        let special = tokenizer().special("<|im_end|>").unwrap();
+        assert_eq!(
+            biases(&[(text("<|im_end|>"), f32::NEG_INFINITY)]),
+            Ok(vec![(special, f32::NEG_INFINITY)])
+        );
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let unknown = BiasError::UnknownToken { found: 512, vocab: 512 };
+        assert_eq!(biases(&[(BiasTarget::Token(Token(512)), 1.0)]), Err(unknown));
+        assert_eq!(biases(&[(text(""), 1.0)]), Err(BiasError::NoTokens { text: String::new() }));
+    }
+
+    #[test]
+    fn tokens_become_text_again() {
+        let tokenizer = tokenizer();
+        for text in ["", "hello there", "\u{e9} \u{1f600}<|im_end|>"] {
+            let tokens = encode(&tokenizer, text, Specials::Parse).unwrap();
+            assert_eq!(decode(&tokenizer, &tokens).as_deref(), Some(text));
+        }
+        let smile = encode(&tokenizer, "\u{1f600}", Specials::Parse).unwrap();
+        assert_eq!(decode(&tokenizer, &smile[..1]).as_deref(), Some("\u{fffd}"));
+        assert_eq!(decode(&tokenizer, &[Token(512)]), None);
+    }
+}

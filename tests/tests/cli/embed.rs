@@ -6,7 +6,7 @@ use std::fs;
 
 /// The lines that a run printed.
 fn lines(bench: &Bench, arguments: &[&str]) -> Vec<Value> {
-    let out = bench.run(&[&["embed", "tiny.thimble"], arguments].concat(), b"");
+    let out = bench.run(&[&["embed", "tiny.thimble"][..], arguments].concat(), b"");
     out.succeeds();
     out.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
