@@ -5,8 +5,10 @@ use crate::listener::Listener;
 use crate::message::{self, Message};
 use crate::options::check_stops;
 use crate::sessions::ModelSessions;
-use crate::worker::{AnswerHandle, Worker, WorkerOptions};
-use crate::{AdapterWeight, AnswerOptions, ApiError, Model, ModelInfo, Sampling, Stats, ToolDefinition};
+use crate::worker::{AnswerHandle, Ask, Worker, WorkerOptions};
+use crate::{
+    AdapterWeight, AnswerOptions, ApiError, Model, ModelInfo, Sampling, Stats, ToolDefinition, ToolResult,
+};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use thimble_chat::{ChatError, Conversation, SavedConversation};
@@ -35,14 +37,14 @@ pub struct ChatOptions {
     /// Whether the model thinks before it answers, where [`ModelInfo::has_thinking`]; the model's default unless set.
     #[uniffi(default = None)]
     pub thinking: Option<bool>,
-    /// What was said before, of the user and the model in turn, the user first. A last message of the user is unanswered:
-    /// [`Chat::retry`] answers it. An existing journal keeps its own.
+    /// What was said before, of the user and the model in turn, the user first. A last message of the user, or one with the
+    /// results of tools, is unanswered: [`Chat::retry`] answers it. An existing journal keeps its own.
     #[uniffi(default = [])]
     pub messages: Vec<Message>,
     /// Texts that end an answer, which then lacks them. Reasoning counts.
     #[uniffi(default = [])]
     pub stop: Vec<String>,
-    /// The tools that the model may call.
+    /// The tools that the model may call. An answer of a given form calls none.
     #[uniffi(default = [])]
     pub tools: Vec<ToolDefinition>,
     /// The adapters that the model runs with, of [`Model::open_adapter`]; at most 8.
@@ -55,8 +57,8 @@ pub struct ChatOptions {
 pub struct Chat {
     name: String,
     worker: Worker,
-    /// From the journal, until it is sent again or replaced.
-    unanswered: Mutex<Option<String>>,
+    /// From the journal or the app's messages, until it is sent again or replaced.
+    unanswered: Mutex<Option<Ask>>,
 }
 
 /// Longest answer unless set: small models may never stop.
@@ -83,10 +85,8 @@ impl Chat {
             adapters,
         } = options;
         check_stops(&stop)?;
-        if !tools.is_empty() {
-            return Err(ApiError::other("tools are not supported yet"));
-        }
-        let begun = message::begin(system, messages)?;
+        let tools = tools.into_iter().map(ToolDefinition::read).collect::<Result<Vec<_>, _>>()?;
+        let (begun, mut results) = message::begin(system, messages)?;
         let sampling = sampling.unwrap_or_default();
         let ModelInfo { name, answers_messages, .. } = model.info()?;
         if !answers_messages {
@@ -94,10 +94,15 @@ impl Chat {
         }
         let threads = model.plan.threads();
         let kept = kv_file.map(|path| KvFile::new(Path::new(&path)));
-        let sessions = ModelSessions::new(model, sampling, PromptFormat::Chat, kept, adapters)?;
+        let sessions = ModelSessions::new(model, sampling, PromptFormat::Chat, kept, adapters, tools)?;
         let (journal, held) = match &journal {
             Some(path) => {
+                let begins = begun.conversation.clone();
                 let (journal, held) = Journal::open(path, begun)?;
+                if held.conversation != begins {
+                    // An existing journal, in whose conversation no call waits for them.
+                    results = None;
+                }
                 (Some(journal), held)
             }
             None => (None, begun),
@@ -110,7 +115,8 @@ impl Chat {
             journal,
         };
         let worker = Worker::start("thimble-chat", held.conversation, threads, options)?;
-        Ok(Arc::new(Chat { name, worker, unanswered: Mutex::new(held.unanswered) }))
+        let unanswered = held.unanswered.map(Ask::Message).or(results.map(Ask::Results));
+        Ok(Arc::new(Chat { name, worker, unanswered: Mutex::new(unanswered) }))
     }
 
     /// Answers a message. Returns at once; `listener` receives the answer. Messages are answered in order. The handle
@@ -123,7 +129,7 @@ impl Chat {
         options: Option<AnswerOptions>,
     ) -> Arc<AnswerHandle> {
         self.forget_unanswered();
-        Arc::new(self.worker.ask(Some(text), options.unwrap_or_default(), listener))
+        Arc::new(self.worker.ask(Ask::Message(text), options.unwrap_or_default(), listener))
     }
 
     /// Answers the last message again, which is the unanswered one if there is one. The old answer stays until part of the
@@ -131,7 +137,20 @@ impl Chat {
     #[uniffi::method(default(options = None))]
     pub fn retry(&self, listener: Arc<dyn Listener>, options: Option<AnswerOptions>) -> Arc<AnswerHandle> {
         let unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Arc::new(self.worker.ask(unanswered, options.unwrap_or_default(), listener))
+        Arc::new(self.worker.ask(unanswered.unwrap_or(Ask::Again), options.unwrap_or_default(), listener))
+    }
+
+    /// Continues after [`crate::Reply::tool_calls`] with what the tools returned: one result for each call, in any order. The
+    /// answer may be calls again. Results that do not fit the calls are an error that the listener gets.
+    #[uniffi::method(default(options = None))]
+    pub fn send_tool_results(
+        &self,
+        results: Vec<ToolResult>,
+        listener: Arc<dyn Listener>,
+        options: Option<AnswerOptions>,
+    ) -> Arc<AnswerHandle> {
+        self.forget_unanswered();
+        Arc::new(self.worker.ask(Ask::Results(results), options.unwrap_or_default(), listener))
     }
 
     /// Stops the current answer and those that wait; each listener gets an end.
@@ -147,7 +166,10 @@ impl Chat {
     /// The last message, if it has no answer: that of [`ChatOptions::messages`], or that in the journal if the app ended before
     /// any of its answer was shown. [`Chat::retry`] answers it.
     pub fn unanswered(&self) -> Option<String> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Ask::Message(text)) => Some(text.clone()),
+            _ => None,
+        }
     }
 
     /// Figures of the last answer.

@@ -4,7 +4,7 @@ use crate::chat::MOST_TOKENS;
 use crate::listener::Listener;
 use crate::options::check_stops;
 use crate::sessions::ModelSessions;
-use crate::worker::{Worker, WorkerOptions};
+use crate::worker::{Ask, Worker, WorkerOptions};
 use crate::{AdapterWeight, AnswerFormat, AnswerOptions, ApiError, Model, Sampling};
 use std::sync::Arc;
 use thimble_chat::Conversation;
@@ -80,7 +80,14 @@ impl Model {
         let sampling = sampling.unwrap_or_default();
         let threads = self.plan.threads();
         let options = WorkerOptions {
-            sessions: Box::new(ModelSessions::new(self, sampling, PromptFormat::Text, None, adapters)?),
+            sessions: Box::new(ModelSessions::new(
+                self,
+                sampling,
+                PromptFormat::Text,
+                None,
+                adapters,
+                Vec::new(),
+            )?),
             thinking: None,
             max_tokens: max_tokens.unwrap_or(MOST_TOKENS) as usize,
             stops: stop,
@@ -88,7 +95,7 @@ impl Model {
         };
         let worker = Worker::start("thimble-completion", Conversation::default(), threads, options)?;
         let asked = AnswerOptions { format, log_probabilities, ..AnswerOptions::default() };
-        worker.ask(Some(prompt), asked, listener);
+        worker.ask(Ask::Message(prompt), asked, listener);
         Ok(Arc::new(Completion { worker }))
     }
 }

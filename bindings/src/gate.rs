@@ -4,10 +4,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use thimble_chat::{ChatError, ChatModel};
+use thimble_chat::{ChatError, ChatModel, ChatPrompt};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
 use thimble_runtime::sampler::{SampledToken, TokenMask};
 
 /// Where work waits.
@@ -161,8 +160,8 @@ impl<V: ChatModel> ChatModel for Gated<'_, V> {
         self.model.context()
     }
 
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
-        self.model.encode(messages, thinking)
+    fn encode(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<Token>, ChatError> {
+        self.model.encode(prompt)
     }
 
     fn has_reasoning(&self) -> bool {

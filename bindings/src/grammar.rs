@@ -3,7 +3,9 @@
 use crate::{AnswerFormat, ApiError, Model};
 #[cfg(feature = "grammar")]
 use std::sync::{Arc, OnceLock};
-use thimble_chat::TokenConstraint;
+#[cfg(not(feature = "grammar"))]
+use thimble_chat::tools::ToolChoice;
+use thimble_chat::{TokenConstraint, Toolset};
 #[cfg(feature = "grammar")]
 use thimble_grammar::{Grammar, GrammarLimits, GrammarSource, Vocabulary};
 
@@ -40,6 +42,11 @@ impl Model {
     /// The form is not supported or too complex, or this library was built without grammars.
     #[cfg(feature = "grammar")]
     pub(crate) fn constraint(&self, format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
+        self.compiled(&format.into())
+    }
+
+    #[cfg(feature = "grammar")]
+    fn compiled(&self, source: &GrammarSource) -> Result<Box<dyn TokenConstraint>, ApiError> {
         let vocabulary = match self.grammars.vocabulary.get() {
             Some(vocabulary) => vocabulary,
             None => {
@@ -47,7 +54,7 @@ impl Model {
                 self.grammars.vocabulary.get_or_init(|| made)
             }
         };
-        let grammar = Grammar::compile(vocabulary, &format.into(), &GrammarLimits::default());
+        let grammar = Grammar::compile(vocabulary, source, &GrammarLimits::default());
         let constraint = grammar.map_err(ApiError::other)?.constraint().map_err(ApiError::other)?;
         Ok(Box::new(constraint))
     }
@@ -61,5 +68,29 @@ impl Model {
         Err(ApiError::other(
             "this library was built without the feature `grammar`, which forms of answers need",
         ))
+    }
+
+    /// A constraint that keeps calls of tools valid, if an answer may have some.
+    ///
+    /// # Errors
+    /// A tool's parameters are not supported or too complex.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn calls(&self, tools: &Toolset) -> Result<Option<Box<dyn TokenConstraint>>, ApiError> {
+        let source = thimble_grammar::tool_grammar(tools).map_err(ApiError::other)?;
+        source.map(|source| self.compiled(&source)).transpose()
+    }
+
+    /// Nothing: calls are read, and reported as text if they are not valid.
+    ///
+    /// # Errors
+    /// A call is required, which takes a grammar.
+    #[cfg(not(feature = "grammar"))]
+    pub(crate) fn calls(&self, tools: &Toolset) -> Result<Option<Box<dyn TokenConstraint>>, ApiError> {
+        match tools.choice() {
+            ToolChoice::Auto | ToolChoice::None => Ok(None),
+            ToolChoice::Required | ToolChoice::Named(_) => Err(ApiError::other(
+                "this library was built without the feature `grammar`, which required calls need",
+            )),
+        }
     }
 }

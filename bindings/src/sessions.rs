@@ -1,9 +1,10 @@
 //! Sessions with a model file.
 
-use crate::worker::SessionSource;
-use crate::{AdapterWeight, AnswerFormat, ApiError, Model, Sampling, adapter};
+use crate::worker::{Form, SessionSource};
+use crate::{AdapterWeight, AnswerOptions, ApiError, Model, Sampling, ToolChoice, adapter};
 use std::sync::Arc;
-use thimble_chat::{ChatModel, TokenConstraint};
+use thimble_chat::tools::{self, ToolDefinition};
+use thimble_chat::{ChatModel, Toolset};
 use thimble_host::{InferencePlan, KvFile, LoadedModel, PromptFormat, SpinPool};
 
 /// Opens sessions with a model.
@@ -14,25 +15,48 @@ pub(crate) struct ModelSessions {
     /// The file for keys and values, if they are kept.
     kept: Option<KvFile>,
     adapters: Vec<AdapterWeight>,
+    tools: Vec<ToolDefinition>,
     plan: InferencePlan,
+}
+
+/// The tools of a chat with a choice; `None` if it has none.
+///
+/// # Errors
+/// The definitions are invalid, or the choice names none of them.
+fn toolset(
+    model: &Model,
+    tools: &[ToolDefinition],
+    choice: Option<&ToolChoice>,
+) -> Result<Option<Toolset>, ApiError> {
+    let choice: tools::ToolChoice = choice.map(Into::into).unwrap_or_default();
+    let required = matches!(choice, tools::ToolChoice::Required | tools::ToolChoice::Named(_));
+    match tools {
+        [] if required => {
+            Err(ApiError::other("a call of a tool is required, but the chat has no tools: name some"))
+        }
+        [] => Ok(None),
+        _ => Ok(Some(Toolset::new(&model.file()?, tools.to_vec(), choice)?)),
+    }
 }
 
 impl ModelSessions {
     /// Takes no memory yet.
     ///
     /// # Errors
-    /// The sampling settings are invalid, or the adapters are for another model.
+    /// The sampling settings are invalid, the adapters are for another model, or a tool is invalid.
     pub(crate) fn new(
         model: Arc<Model>,
         sampling: Sampling,
         format: PromptFormat,
         kept: Option<KvFile>,
         adapters: Vec<AdapterWeight>,
+        tools: Vec<ToolDefinition>,
     ) -> Result<ModelSessions, ApiError> {
         let file = model.file()?;
         sampling.sampler(&file, format, &sampling.bias())?;
         let plan = model.plan_with(&adapters)?;
-        Ok(ModelSessions { model, sampling, format, kept, adapters, plan })
+        toolset(&model, &tools, None)?;
+        Ok(ModelSessions { model, sampling, format, kept, adapters, tools, plan })
     }
 }
 
@@ -66,8 +90,14 @@ impl SessionSource for ModelSessions {
         Ok(())
     }
 
-    fn constraint(&self, format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
-        self.model.constraint(format)
+    fn form(&self, options: &AnswerOptions) -> Result<Form, ApiError> {
+        if let Some(format) = &options.format {
+            return Ok(Form { constraint: Some(self.model.constraint(format)?), tools: None });
+        }
+        let Some(tools) = toolset(&self.model, &self.tools, options.tool_choice.as_ref())? else {
+            return Ok(Form::default());
+        };
+        Ok(Form { constraint: self.model.calls(&tools)?, tools: Some(tools) })
     }
 
     fn forget(&self) {

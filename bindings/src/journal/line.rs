@@ -3,6 +3,7 @@
 use crate::ApiError;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use thimble_chat::tools::ToolCall;
 use thimble_chat::{Conversation, Turn};
 
 /// A line.
@@ -22,6 +23,10 @@ pub(super) enum Line<'a> {
     Again,
     /// More of the answer.
     Piece(Cow<'a, str>),
+    /// A call of a tool in the answer.
+    Call(Cow<'a, ToolCall>),
+    /// The results of the last turn's calls, in their order; the answer to them begins.
+    Results(Cow<'a, [String]>),
     /// The answer ends; whether the turn is remembered.
     End { remembered: bool },
     /// The oldest turns are forgotten.
@@ -38,10 +43,21 @@ impl Line<'_> {
         Line::Begin { system: system.map(Cow::Borrowed) }
     }
 
-    /// A complete turn.
-    pub(super) fn turn(turn: &Turn) -> [Line<'_>; 4] {
-        let (user, answer) = (Line::User((&*turn.user).into()), Line::Piece((&*turn.answer).into()));
-        [user, Line::Answer, answer, Line::End { remembered: true }]
+    /// A whole turn; its last calls may wait for their results.
+    pub(super) fn turn(turn: &Turn) -> Vec<Line<'_>> {
+        let mut lines = vec![Line::User((&*turn.user).into()), Line::Answer];
+        for round in &turn.rounds {
+            lines.push(Line::Piece((&*round.text).into()));
+            lines.extend(round.calls.iter().map(|call| Line::Call(Cow::Borrowed(call))));
+            lines.push(Line::End { remembered: true });
+            if !round.waits() {
+                lines.push(Line::Results((&*round.results).into()));
+            }
+        }
+        if !turn.waits() {
+            lines.extend([Line::Piece((&*turn.answer).into()), Line::End { remembered: true }]);
+        }
+        lines
     }
 
     /// Appends the line to `bytes`.

@@ -1,7 +1,8 @@
 //! A chat on disk before it is shown: when a killed app opens again, what was on its screen is there.
 //!
 //! Lines of JSON are appended: a system message; each message of the user as it is sent; the start of its answer, the
-//! pieces of the answer as they are made, and its end. Messages wait for their answers in the order they were sent. An
+//! pieces of the answer and its calls of tools as they are made, and its end; the results of calls, which a further answer
+//! follows. Messages wait for their answers in the order they were sent. An
 //! unfinished line is skipped; a turn without an end keeps as much of the answer as there is.
 
 mod file;
@@ -11,8 +12,10 @@ mod replay;
 use crate::ApiError;
 use file::{JournalFile, cannot_write};
 use line::Line;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thimble_chat::Conversation;
+use thimble_chat::tools::ToolCall;
 
 /// An open journal, for the chat and its thread.
 #[derive(Clone, Debug)]
@@ -90,6 +93,16 @@ impl Journal {
     /// More of the answer, before it is shown.
     pub(crate) fn piece(&self, text: &str) -> Result<(), ApiError> {
         self.file().write(&Line::Piece(text.into()))
+    }
+
+    /// A call of a tool, before the app learns of it.
+    pub(crate) fn call(&self, call: &ToolCall) -> Result<(), ApiError> {
+        self.file().write(&Line::Call(Cow::Borrowed(call)))
+    }
+
+    /// The results of the last turn's calls; the answer to them begins.
+    pub(crate) fn results(&self, results: &[String]) -> Result<(), ApiError> {
+        self.file().write(&Line::Results(results.into()))
     }
 
     /// The end of an answer. Earlier lines survive a killed process; from here on they survive a power cut, too.

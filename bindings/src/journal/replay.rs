@@ -3,11 +3,14 @@
 use super::line::Line;
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use thimble_chat::tools::{ToolCall, ToolRound};
 use thimble_chat::{Conversation, Turn};
 
 /// A turn whose end was not read yet.
 struct OpenTurn {
     turn: Turn,
+    /// Calls of the answer at hand.
+    calls: Vec<ToolCall>,
     /// Whether it replaces the last turn.
     again: bool,
 }
@@ -31,7 +34,7 @@ impl Replay {
     /// Ends a turn that another process left open, with as much of the answer as was shown.
     fn close(&mut self) {
         match self.open.take() {
-            Some(open) if open.turn.answer.is_empty() => {
+            Some(open) if open.turn.answer.is_empty() && open.calls.is_empty() => {
                 self.left.extend((!open.again).then_some(open.turn.user));
             }
             Some(open) => self.push(open),
@@ -39,7 +42,11 @@ impl Replay {
         }
     }
 
-    fn push(&mut self, open: OpenTurn) {
+    fn push(&mut self, mut open: OpenTurn) {
+        if !open.calls.is_empty() {
+            let text = std::mem::take(&mut open.turn.answer);
+            open.turn.rounds.push(ToolRound { text, calls: open.calls, results: Vec::new() });
+        }
         if open.again {
             self.conversation.turns.pop();
         }
@@ -54,7 +61,7 @@ impl Replay {
 
     /// Adds a line.
     pub(super) fn line(&mut self, line: Line<'_>) {
-        let open = |user, again| OpenTurn { turn: Turn { user, answer: String::new() }, again };
+        let open = |user: String, again| OpenTurn { turn: Turn::new(user), calls: Vec::new(), again };
         match line {
             Line::Begin { system } => {
                 (self.open, self.left) = (None, Vec::new());
@@ -77,6 +84,20 @@ impl Replay {
                 if let Some(open) = &mut self.open {
                     open.turn.answer.push_str(&piece);
                 }
+            }
+            Line::Call(call) => {
+                if let Some(open) = &mut self.open {
+                    open.calls.push(call.into_owned());
+                }
+            }
+            Line::Results(results) => {
+                self.close();
+                let mut turn = self.conversation.turns.last().filter(|turn| turn.waits()).cloned();
+                if let Some(round) = turn.as_mut().and_then(|turn| turn.rounds.last_mut()) {
+                    round.results = results.into_owned();
+                }
+                // It replaces the turn whose calls wait.
+                self.open = turn.map(|turn| OpenTurn { turn, calls: Vec::new(), again: true });
             }
             Line::End { remembered } => {
                 if let Some(open) = self.open.take().filter(|_| remembered) {

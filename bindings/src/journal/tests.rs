@@ -285,7 +285,7 @@ fn who_writes_at_an_old_place_overwrites_nothing() {
 fn a_chat_that_begins_with_messages_has_them_in_its_journal() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.jsonl");
-    let turn = Turn { user: "a".to_owned(), answer: "b".to_owned() };
+    let turn = Turn { answer: "b".to_owned(), ..Turn::new("a") };
     let conversation = Conversation { system: Some("s".to_owned()), turns: vec![turn] };
     let begun = Held { conversation: conversation.clone(), unanswered: Some("c".to_owned()) };
     let (journal, held) = Journal::open(name(&path), begun).unwrap();
@@ -303,4 +303,49 @@ fn a_chat_that_begins_with_messages_has_them_in_its_journal() {
     let held = open(&path).unwrap();
     assert_eq!(answers(&held), ["b", "d"]);
     assert_eq!(held.unanswered, None);
+}
+
+#[test]
+fn calls_and_their_results_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.jsonl");
+    let call = |number: usize| ToolCall {
+        id: format!("call_{number}"),
+        name: "f".to_owned(),
+        arguments: serde_json::json!({"z": 1, "a": "\n"}),
+    };
+    let reopen = || Journal::open(name(&path), begun(None)).unwrap();
+    let (journal, _) = reopen();
+    journal.user("q").unwrap();
+    journal.answer().unwrap();
+    journal.piece("hm").unwrap();
+    journal.call(&call(1)).unwrap();
+    drop(journal);
+    // Killed before the end of the answer: the call waits for its result.
+    let (journal, held) = reopen();
+    let turn = &held.conversation.turns[0];
+    assert!(turn.waits() && turn.rounds[0].text == "hm" && turn.rounds[0].calls == [call(1)]);
+    journal.results(&["r".to_owned()]).unwrap();
+    drop(journal);
+    // Killed before anything was shown: it still waits.
+    let (journal, held) = reopen();
+    assert!(held.conversation.turns[0].waits() && held.unanswered.is_none());
+    journal.results(&["r".to_owned()]).unwrap();
+    journal.call(&call(2)).unwrap();
+    journal.end(true).unwrap();
+    journal.results(&["s".to_owned()]).unwrap();
+    journal.piece("done").unwrap();
+    journal.end(true).unwrap();
+    let (conversation, expected) = {
+        drop(journal);
+        let (journal, held) = reopen();
+        journal.replace(&held.conversation).unwrap();
+        drop(journal);
+        (reopen().1.conversation, held.conversation)
+    };
+    assert_eq!(conversation, expected, "a rewritten journal holds the same");
+    let turn = &conversation.turns[0];
+    let results: Vec<&[String]> = turn.rounds.iter().map(|round| &*round.results).collect();
+    assert_eq!((results, turn.answer.as_str()), (vec![&["r".to_owned()][..], &["s".to_owned()]], "done"));
+    assert_eq!(turn.rounds[1].calls, [call(2)]);
 }

@@ -9,12 +9,13 @@ use crate::gate::Gate;
 use crate::journal::Journal;
 use crate::listener::Listener;
 use crate::{AnswerOptions, ApiError, Stats};
+pub(crate) use request::Ask;
 use request::{AnswerRequest, Latest, Request, Shared, lock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
 use thimble_chat::Conversation;
-pub(crate) use thread::{SessionSource, WorkerOptions};
+pub(crate) use thread::{Form, SessionSource, WorkerOptions};
 
 /// One answer, to stop it and no other. Dropping this does not stop the answer.
 #[derive(Debug, uniffi::Object)]
@@ -83,24 +84,19 @@ impl Worker {
         Ok(Worker { shared, requests: Mutex::new(Requests { sender, flags: Vec::new() }), journal, threads })
     }
 
-    /// Answers `text`, or the last message again. The message is in the journal when this returns.
-    pub(crate) fn ask(
-        &self,
-        text: Option<String>,
-        options: AnswerOptions,
-        listener: Arc<dyn Listener>,
-    ) -> AnswerHandle {
+    /// Answers. A message is in the journal when this returns.
+    pub(crate) fn ask(&self, ask: Ask, options: AnswerOptions, listener: Arc<dyn Listener>) -> AnswerHandle {
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut requests = lock(&self.requests);
         requests.flags.retain(|flag| flag.strong_count() > 0);
         requests.flags.push(Arc::downgrade(&cancelled));
         let handle = AnswerHandle { cancelled: Arc::clone(&cancelled), shared: Arc::clone(&self.shared) };
-        let accepted = options.check().and_then(|()| match (&self.journal, &text) {
-            (Some(journal), Some(text)) => journal.user(text),
+        let accepted = options.check().and_then(|()| match (&self.journal, &ask) {
+            (Some(journal), Ask::Message(text)) => journal.user(text),
             _ => Ok(()),
         });
         let (partial, busy) = (None, Busy::new());
-        let request = AnswerRequest { text, options, accepted, partial, listener, cancelled, busy };
+        let request = AnswerRequest { ask, options, accepted, partial, listener, cancelled, busy };
         requests.send(Request::Answer(request));
         handle
     }

@@ -4,11 +4,11 @@ use crate::busy::Busy;
 use crate::gate::Gate;
 use crate::listener::Listener;
 use crate::probabilities::Sampled;
-use crate::{AnswerOptions, ApiError, Stats};
+use crate::{AnswerOptions, ApiError, Stats, ToolResult};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use thimble_chat::{Conversation, ReasoningSplitter};
+use thimble_chat::{Conversation, ReasoningSplitter, Turn};
 use thimble_runtime::Token;
 
 /// Something for the thread to do.
@@ -23,9 +23,20 @@ pub(super) enum Request {
     Keep,
 }
 
-/// A message to answer; without a text, the last one again.
+/// What is answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    /// A message.
+    Message(String),
+    /// What tools returned.
+    Results(Vec<ToolResult>),
+    /// The last message again.
+    Again,
+}
+
+/// Something to answer.
 pub(super) struct AnswerRequest {
-    pub(super) text: Option<String>,
+    pub(super) ask: Ask,
     pub(super) options: AnswerOptions,
     /// Whether the options are valid and the message was written to the journal.
     pub(super) accepted: Result<(), ApiError>,
@@ -40,7 +51,7 @@ pub(super) struct AnswerRequest {
 impl AnswerRequest {
     /// Whether the journal holds it as a message that waits.
     pub(super) fn waits(&self) -> bool {
-        self.text.is_some() && self.accepted.is_ok() && self.partial.is_none()
+        matches!(self.ask, Ask::Message(_)) && self.accepted.is_ok() && self.partial.is_none()
     }
 
     /// Longest answer in tokens, where `default` holds unless the request says otherwise.
@@ -52,8 +63,8 @@ impl AnswerRequest {
 /// An unfinished answer; one session or several make it.
 #[derive(Default)]
 pub(super) struct PartialAnswer {
-    /// The message.
-    pub(super) user: String,
+    /// What it answers: a message, and the results of calls so far.
+    pub(super) turn: Turn,
     /// Tokens of the answer so far.
     pub(super) tokens: Vec<Token>,
     /// Text that was shown so far, with its reasoning.

@@ -5,10 +5,9 @@ use super::*;
 use crate::{Finish, ListenerError, Reply};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_chat::{AnswerPiece, ChatError, ChatModel};
+use thimble_chat::{AnswerPiece, ChatError, ChatModel, ChatPrompt};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
 use thimble_runtime::sampler::TokenMask;
 
 /// Says the alphabet, `length` tokens of it; every token is a byte.
@@ -28,9 +27,10 @@ impl ChatModel for Alphabet {
         10_000
     }
 
-    fn encode(&self, messages: &[Message<'_>], _: Option<bool>) -> Result<Vec<Token>, ChatError> {
-        assert_ne!(messages.last().map(|message| message.text), Some(BREAK));
-        Ok(messages.iter().flat_map(|message| message.text.bytes()).map(|byte| Token(byte.into())).collect())
+    fn encode(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<Token>, ChatError> {
+        assert_ne!(prompt.last_text(), BREAK);
+        let bytes = prompt.messages.iter().flat_map(|message| message.text.bytes());
+        Ok(bytes.map(|byte| Token(byte.into())).collect())
     }
 
     fn reuse(&mut self, _tokens: &[Token]) -> usize {
@@ -118,14 +118,15 @@ impl Listener for Collector {
 }
 
 fn worker(length: usize, failures: usize) -> Worker {
-    let sessions = Box::new(Fake { length, failures: AtomicUsize::new(failures) });
-    let options =
-        WorkerOptions { sessions, thinking: None, max_tokens: 1000, stops: Vec::new(), journal: None };
+    let sessions = Box::new(Fake { length, failures: failures.into() });
+    let (max_tokens, stops) = (1000, Vec::new());
+    let options = WorkerOptions { sessions, thinking: None, max_tokens, stops, journal: None };
     Worker::start("test", Conversation::default(), 1, options).unwrap()
 }
 
 fn send(worker: &Worker, text: Option<&str>, listener: Arc<dyn Listener>) -> AnswerHandle {
-    worker.ask(text.map(str::to_owned), AnswerOptions::default(), listener)
+    let ask = text.map_or(Ask::Again, |text| Ask::Message(text.to_owned()));
+    worker.ask(ask, AnswerOptions::default(), listener)
 }
 
 fn ask(worker: &Worker, text: &str) -> Receiver<Heard> {
@@ -195,7 +196,7 @@ fn one_answer_is_cancelled_and_the_others_are_not() {
     let asked = |text: &str| {
         let (heard, receiver) = channel();
         let listener = Arc::new(Collector { heard, fails_at: None });
-        (send(worker, Some(text), listener), receiver)
+        (send(&worker, Some(text), listener), receiver)
     };
     let (first, second, third) = (asked("x"), asked("y"), asked("z"));
     // The current one while it is paused, and one that waits.
@@ -353,7 +354,7 @@ fn an_answer_cancelled_outside_a_session_keeps_all_its_text() {
             false => piece(AnswerPiece::Text(shown)),
         }
         lock(&worker.requests).send(Request::Answer(AnswerRequest {
-            text: Some("x".to_owned()),
+            ask: Ask::Message("x".to_owned()),
             options: AnswerOptions::default(),
             accepted: Ok(()),
             partial: Some(partial),

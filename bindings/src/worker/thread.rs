@@ -1,17 +1,19 @@
 //! The thread of a worker: it works on requests until no one can send any more.
 
-use super::request::{AnswerRequest, PartialAnswer, Request, Shared};
+use super::request::{AnswerRequest, Ask, PartialAnswer, Request, Shared};
 use crate::busy::Busy;
 use crate::gate::{Gated, Passage};
 use crate::journal::Journal;
 use crate::listener::{Listener, ListenerError};
-use crate::{AnswerFormat, ApiError, Reply, Stats, TokenLogProbability};
+use crate::{AnswerOptions, ApiError, Reply, Stats, TokenLogProbability, ToolCall};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
-use thimble_chat::{AnswerPiece, ChatEvent, ChatModel, ChatSession, Conversation, TokenConstraint, Turn};
+use thimble_chat::{
+    AnswerPiece, ChatEvent, ChatModel, ChatSession, Conversation, TokenConstraint, Toolset, Turn,
+};
 use thimble_host::SpinPool;
 
 /// Where a thread's sessions come from: the first message takes memory, and so does the next one after it was given back.
@@ -20,12 +22,28 @@ pub(crate) trait SessionSource: Send + 'static {
     fn with_session(&self, work: &mut dyn FnMut(&mut dyn ChatModel, &SpinPool)) -> Result<(), ApiError>;
     /// Forgets what sessions have kept for later ones.
     fn forget(&self) {}
-    /// A constraint that keeps an answer in a form.
+    /// What keeps an answer in the form that its options ask for.
     ///
     /// # Errors
     /// The form is not supported, or too complex.
-    fn constraint(&self, _format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
-        Err(ApiError::other("this model's answers have no form"))
+    fn form(&self, _options: &AnswerOptions) -> Result<Form, ApiError> {
+        Ok(Form::default())
+    }
+}
+
+/// What keeps an answer in its form.
+#[derive(Default)]
+pub(crate) struct Form {
+    /// The tools that it may call.
+    pub(crate) tools: Option<Toolset>,
+    /// What its tokens may be.
+    pub(crate) constraint: Option<Box<dyn TokenConstraint>>,
+}
+
+impl Form {
+    /// Whether the answer is nothing but a value of a given form.
+    pub(super) fn is_value(&self) -> bool {
+        self.constraint.is_some() && self.tools.is_none()
     }
 }
 
@@ -91,6 +109,7 @@ pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<R
                             thinking,
                             max_tokens,
                             stops,
+                            tools: None,
                             constraint: None,
                         };
                         next = first
@@ -171,7 +190,7 @@ impl WorkerThread<'_> {
     /// Ends an answer that was cancelled outside a session; what was shown of it is kept.
     fn cancelled(&mut self, request: AnswerRequest) {
         let waits = request.waits();
-        let AnswerRequest { busy: _busy, text, accepted, partial, listener, .. } = request;
+        let AnswerRequest { busy: _busy, ask, accepted, partial, listener, .. } = request;
         let mut reply = Reply::default();
         let shown = partial.filter(|partial| !partial.shown.is_empty());
         let remembered = shown.is_some();
@@ -183,10 +202,10 @@ impl WorkerThread<'_> {
             reply = reply.with_answer(&partial.shown, partial.has_reasoning);
             reply.tokens = partial.tokens.len() as u32;
             let mut conversation = self.conversation.clone();
-            if text.is_none() {
+            if !matches!(ask, Ask::Message(_)) {
                 conversation.turns.pop();
             }
-            conversation.turns.push(Turn { user: partial.user, answer: partial.shown });
+            conversation.turns.push(Turn { answer: partial.shown, ..partial.turn });
             self.keep(&conversation, None);
             let _ = self.write(|journal| journal.end(remembered));
         } else if accepted.is_ok() {
@@ -225,7 +244,7 @@ impl WorkerThread<'_> {
         let cancelled = Arc::clone(&request.cancelled);
         self.waiting = Some((Arc::clone(&listener), Busy::new()));
         let (begun, again) = self.begin(session, &mut request);
-        let (mut partial, constraint) = match begun {
+        let (mut partial, form) = match begun {
             Ok(begun) => begun,
             Err(error) => {
                 session.conversation.turns.extend(again);
@@ -234,12 +253,14 @@ impl WorkerThread<'_> {
                 return None;
             }
         };
-        let before = session.conversation.turns.len();
+        // An answer to results goes to a turn that is there.
+        let to_results = matches!(request.ask, Ask::Results(_));
+        let before = session.conversation.turns.len() - usize::from(to_results);
         let passage = Passage::new(&self.shared.gate, pool, &cancelled);
         let start = Instant::now();
         let mut broken = None;
         let has_reasoning = partial.has_reasoning;
-        let PartialAnswer { user, tokens, shown, splitter, forgotten, sampled, .. } = &mut partial;
+        let PartialAnswer { turn, tokens, shown, splitter, forgotten, sampled, .. } = &mut partial;
         let show = |piece: AnswerPiece<'_>| show(&*listener, piece);
         let conversation = std::mem::take(&mut session.conversation);
         let mut gated = ChatSession {
@@ -248,9 +269,10 @@ impl WorkerThread<'_> {
             thinking: session.thinking,
             max_tokens: Some(request.most_tokens(session.max_tokens)),
             stops: session.stops.iter().chain(&request.options.stop).cloned().collect(),
-            constraint,
+            constraint: form.constraint,
+            tools: form.tools,
         };
-        let answered = gated.continue_answer(user, tokens, &cancelled, &mut |event| {
+        let mut heard = |event: ChatEvent<'_>| {
             passage.pass();
             let heard = match event {
                 // Nothing is shown any more, though the last token may have more text.
@@ -270,6 +292,14 @@ impl WorkerThread<'_> {
                         false
                     }
                 },
+                ChatEvent::Call(call) => match self.write(|journal| journal.call(call)) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        broken = Some(error);
+                        false
+                    }
+                },
+                ChatEvent::InvalidCall(_) => true,
                 ChatEvent::Dropped { turns } => {
                     *forgotten += turns;
                     true
@@ -285,7 +315,13 @@ impl WorkerThread<'_> {
                 cancelled.store(true, Ordering::Relaxed);
             }
             Ok::<(), ApiError>(())
-        });
+        };
+        let answered = match (&request.ask, turn.rounds.last()) {
+            (Ask::Results(_), Some(round)) => {
+                gated.continue_results(&round.results, tokens, &cancelled, &mut heard)
+            }
+            _ => gated.continue_answer(&turn.user, tokens, &cancelled, &mut heard),
+        };
         session.conversation = gated.conversation;
         if passage.evicted.get() && answered.is_err() {
             session.conversation.turns.extend(again);
@@ -298,12 +334,17 @@ impl WorkerThread<'_> {
         if broken.is_some() && remembered {
             // As the journal has it.
             remembered = !partial.shown.is_empty();
-            match session.conversation.turns.last_mut() {
-                Some(last) if remembered => last.answer.clone_from(&partial.shown),
-                _ => drop(session.pop_turn()),
+            drop(session.pop_turn());
+            let mut turn = std::mem::take(&mut partial.turn);
+            if remembered {
+                turn.answer.clone_from(&partial.shown);
+            } else if let Some(round) = turn.rounds.last_mut() {
+                round.results.clear();
             }
+            session.conversation.turns.extend((remembered || to_results).then_some(turn));
         }
-        let gone = (before + usize::from(remembered)).saturating_sub(session.conversation.turns.len());
+        let gone =
+            (before + usize::from(remembered || to_results)).saturating_sub(session.conversation.turns.len());
         let ended = self.write(|journal| journal.end(remembered).and_then(|()| journal.forget(gone)));
         // Without an answer the turn stays as it was.
         session.conversation.turns.extend(again.filter(|_| !remembered));
@@ -311,11 +352,17 @@ impl WorkerThread<'_> {
             let [prefill, decode] = passage.waited.each_ref().map(|waited| waited.get().as_secs_f64());
             let reply = Reply::new(&answer);
             let turn = session.conversation.turns.last().filter(|_| remembered);
-            let answer = turn.map(|turn| turn.answer.as_str()).unwrap_or_default();
+            let calls = turn.filter(|turn| turn.waits()).and_then(|turn| turn.rounds.last());
+            let answer: &str = match calls {
+                Some(round) => &round.text,
+                None => turn.map_or("", |turn| &turn.answer),
+            };
             let reply = reply.with_answer(answer, has_reasoning);
+            let calls = calls.map_or(&[][..], |round| &round.calls);
             let bytes = |token| session.model.bytes(token);
             let sampled = partial.sampled.iter().map(|token| TokenLogProbability::new(token, bytes));
             Reply {
+                tool_calls: calls.iter().map(ToolCall::from).collect(),
                 log_probabilities: sampled.collect(),
                 forgotten_turns: partial.forgotten as u32,
                 prompt_seconds: (reply.prompt_seconds - prefill).max(0.0),

@@ -1,7 +1,7 @@
 //! Converts a Jinja chat template to the chat section of a model file.
 //!
-//! The template renders a set of test conversations. If literals around the messages reproduce all of them exactly, the
-//! section stores the literals, otherwise the Jinja source.
+//! The template renders a set of test conversations. If literals around the messages reproduce all of them exactly, and it
+//! lists no tools, the section stores the literals, otherwise the Jinja source.
 
 mod jinja;
 mod reduce;
@@ -10,7 +10,9 @@ mod test_conversations;
 mod tests;
 
 pub use jinja::{define_tokens, to_jinja};
-use thimble_chat::template::{JinjaTemplate, TemplateError, TemplateOptions, has_thinking_variable};
+use thimble_chat::template::{
+    JinjaTemplate, TemplateError, TemplateOptions, has_thinking_variable, lists_tools,
+};
 use thimble_runtime::chat::{ChatTemplate, Jinja, Message, Role};
 use thimble_runtime::format::FormatError;
 
@@ -56,8 +58,8 @@ pub fn derive(template: &str, bos: &str, eos: &str) -> Result<Vec<u8>, ChatTempl
     let hello = Message { role: Role::User, text: "Hello" };
     // A reduction renders thousands of conversations.
     let cheap = compiled.cost(&[hello]).map_err(ChatTemplateError::Unusable)? <= MAX_COST;
-    // Literals have no mode for thinking.
-    let reducible = cheap && !has_thinking_variable(template);
+    // Literals have no mode for thinking, and no place for tools.
+    let reducible = cheap && !has_thinking_variable(template) && !lists_tools(&compiled);
     let literals = if reducible { reduce::reduce(&compiled, template, [bos, eos]) } else { None };
     let section = match &literals {
         Some(literals) => ChatTemplate::Literal(literals.borrow()),

@@ -19,6 +19,16 @@ fn is_jinja(template: &str) -> bool {
 }
 
 #[test]
+fn a_template_that_lists_tools_stays_jinja() {
+    let chat = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}";
+    assert!(!is_jinja(chat));
+    assert!(is_jinja(&format!("{{% if tools %}}{{{{ tools | tojson }}}}\n{{% endif %}}{chat}")));
+    assert!(is_jinja(&format!("{{% for tool in xml_tools %}}{{{{ tool | string }}}}\n{{% endfor %}}{chat}")));
+    // Only the name of the variable: nothing is lost.
+    assert!(!is_jinja(&format!("{{% if tools %}}{{% endif %}}{chat}")));
+}
+
+#[test]
 fn smollm2_is_cut_where_a_person_would_cut_it() {
     literals(
         include_str!("../../../tests/golden/templates/smollm2.jinja"),

@@ -1,10 +1,7 @@
 //! Encodes texts and conversations, with buffers from the heap.
 
-use crate::ChatError;
-use crate::template::{self, OwnedSegment, TemplateError, TemplateOptions};
 use std::ops::Range;
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
 use thimble_runtime::format::{Config, ModelFile};
 use thimble_runtime::tokenizer::{EncodeError, Specials, Tokenizer};
 
@@ -89,45 +86,4 @@ pub fn end_of_text(file: &ModelFile<'_>) -> Option<Token> {
     let named = file.tokenizer().special("<|endoftext|>");
     let config = file.config();
     named.or(config.bos).or(config.stop.iter().flatten().next().copied())
-}
-
-/// The tokens of a conversation up to the beginning of the answer. Only the template can produce special tokens: in a
-/// message they are plain text. `thinking` is [`TemplateOptions::thinking`].
-///
-/// # Errors
-/// The model has no template, or the template refuses the conversation.
-pub fn encode_chat(
-    file: &ModelFile<'_>,
-    messages: &[Message<'_>],
-    thinking: Option<bool>,
-) -> Result<Vec<Token>, ChatError> {
-    let template = file.chat().ok_or(ChatError::NoTemplate)?;
-    let tokenizer = file.tokenizer();
-    let options = TemplateOptions { generate: true, thinking };
-    let pieces = match template::render(&template, messages, options) {
-        // Without special tokens in the messages, nothing has to be told apart.
-        Err(TemplateError::Rewritten) if !any_special(&tokenizer, messages)? => {
-            vec![OwnedSegment::Template(template::render_text(&template, messages, options)?)]
-        }
-        rendered => rendered?,
-    };
-    let (mut text, mut typed) = (String::new(), Vec::new());
-    for piece in &pieces {
-        let from = text.len();
-        text.push_str(piece.text());
-        if matches!(piece, OwnedSegment::Content(_)) {
-            typed.push(from..text.len());
-        }
-    }
-    // At once, as transformers does: a word may begin in the template and end in a message.
-    Ok(encode_typed(&tokenizer, &text, &typed)?)
-}
-
-fn any_special(tokenizer: &Tokenizer<'_>, messages: &[Message<'_>]) -> Result<bool, ChatError> {
-    for message in messages {
-        if has_special(tokenizer, message.text)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -1,6 +1,7 @@
 //! Errors of a chat.
 
 use crate::template::TemplateError;
+use crate::tools::ToolError;
 use std::io;
 use std::path::PathBuf;
 use thimble_runtime::chat::Role;
@@ -28,6 +29,23 @@ pub enum ChatError {
     /// The template fails or refuses.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// Tools cannot be offered.
+    #[error(transparent)]
+    Tools(#[from] ToolError),
+    /// A message while calls wait.
+    #[error("the model's calls wait for their results: send those first, or take the message back")]
+    CallsWait,
+    /// Results of no calls.
+    #[error("there are results, but no calls wait for any: send a message instead")]
+    NoCalls,
+    /// Too many results, or too few.
+    #[error("found {found} results, expected one for each of the model's {expected} calls, in their order")]
+    Results {
+        /// The number of calls.
+        expected: usize,
+        /// The number of results.
+        found: usize,
+    },
     /// The tokenizer refused a text.
     #[error("the tokenizer failed: {0}")]
     Encode(#[from] EncodeError),

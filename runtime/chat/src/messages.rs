@@ -21,7 +21,7 @@ impl Conversation {
                 (Role::System, None) if index == 0 => conversation.system = Some(message.text.to_owned()),
                 (Role::User, None) => asked = Some(message.text),
                 (Role::Assistant, Some(user)) => {
-                    conversation.turns.push(Turn { user: user.to_owned(), answer: message.text.to_owned() });
+                    conversation.turns.push(Turn { answer: message.text.to_owned(), ..Turn::new(user) });
                     asked = None;
                 }
                 (found, asked) => {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn messages_in_turn_are_a_conversation() {
-        let turn = Turn { user: "x".to_owned(), answer: "x".to_owned() };
+        let turn = Turn { answer: "x".to_owned(), ..Turn::new("x") };
         for (roles, system, turns) in [
             (&[User][..], None, 0),
             (&[System, User], Some("x".to_owned()), 0),
@@ -80,7 +80,9 @@ mod tests {
             let (conversation, user) = Conversation::from_messages(&messages(roles, "x")).unwrap();
             assert_eq!(user, "x");
             assert_eq!(conversation, Conversation { system, turns: vec![turn.clone(); turns] });
-            assert_eq!(conversation.messages(0, "x"), messages(roles, "x"));
+            let open = Turn::new("x");
+            let found = conversation.messages(0, &open);
+            assert!(found.iter().map(|message| message.message()).eq(messages(roles, "x")));
         }
     }
 

@@ -1,17 +1,17 @@
 //! The model of a chat.
 
 use crate::ChatError;
+use crate::prompt::ChatPrompt;
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
 use thimble_runtime::sampler::{SampledToken, TokenMask};
 
 /// A model with a session, as a chat needs it.
 pub trait ChatModel {
     /// Context length in tokens.
     fn context(&self) -> usize;
-    /// Encodes messages in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
-    /// text. `thinking` is [`crate::template::TemplateOptions::thinking`].
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError>;
+    /// Encodes a prompt in the model's chat format, up to the beginning of the answer. Special tokens in a message are plain
+    /// text.
+    fn encode(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<Token>, ChatError>;
     /// Whether an answer may begin with reasoning; the continuation of a text does not.
     fn has_reasoning(&self) -> bool {
         true
@@ -54,8 +54,8 @@ impl<M: ChatModel + ?Sized> ChatModel for &mut M {
         (**self).context()
     }
 
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
-        (**self).encode(messages, thinking)
+    fn encode(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<Token>, ChatError> {
+        (**self).encode(prompt)
     }
 
     fn has_reasoning(&self) -> bool {

@@ -1,85 +1,17 @@
 //! A chat session: answers one message at a time, in a context of limited length.
 
 use crate::ChatError;
+use crate::calls::AnswerText;
 use crate::constraint::{Step, TokenConstraint, next_tokens};
 use crate::conversation::{Conversation, Turn};
+use crate::event::{AnswerStats, ChatEvent, End};
 use crate::model::ChatModel;
+use crate::prompt::{ChatPrompt, Toolset};
 use crate::reasoning::{THINK, opens_reasoning};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thimble_runtime::Token;
-use thimble_runtime::sampler::SampledToken;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
-
-/// What happens while an answer is made.
-#[derive(Debug, PartialEq)]
-pub enum ChatEvent<'a> {
-    /// A token of the answer was sampled, from a model that keeps log-probabilities ([`ChatModel::sampled`]). Its text comes
-    /// later: a character can take several tokens, and what may begin a stop sequence is held back.
-    Sampled(SampledToken<'a>),
-    /// The next piece of the answer. Reasoning comes first, between `<think>` and `</think>`:
-    /// [`crate::ReasoningSplitter`] tells it apart.
-    Text(&'a str),
-    /// The oldest turns were dropped because the context is full.
-    Dropped {
-        /// Number of turns.
-        turns: usize,
-    },
-    /// A long prompt is being computed.
-    Prefill {
-        /// Tokens computed so far.
-        done: usize,
-        /// Tokens to compute in all.
-        of: usize,
-    },
-}
-
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// A stop token, a stop sequence, or the end of a constrained answer, which is complete.
-    Stop,
-    /// The maximum number of tokens.
-    Length,
-    /// The context is full, and there is nothing left to drop.
-    Context,
-    /// The user interrupted it.
-    Interrupted,
-}
-
-/// Statistics of an answer.
-#[derive(Clone, Copy, Debug)]
-pub struct AnswerStats {
-    /// Why it ended.
-    pub end: End,
-    /// Prompt tokens found in the KV cache.
-    pub reused: usize,
-    /// Prompt tokens computed.
-    pub prefilled: usize,
-    /// Time to compute them.
-    pub prefill_time: Duration,
-    /// Tokens of the answer.
-    pub decoded: usize,
-    /// Time to decode them.
-    pub decode_time: Duration,
-    /// Whether message and answer were added to the conversation.
-    pub remembered: bool,
-}
-
-impl AnswerStats {
-    /// An answer interrupted before anything was computed.
-    const fn interrupted() -> AnswerStats {
-        AnswerStats {
-            end: End::Interrupted,
-            reused: 0,
-            prefilled: 0,
-            prefill_time: Duration::ZERO,
-            decoded: 0,
-            decode_time: Duration::ZERO,
-            remembered: false,
-        }
-    }
-}
 
 /// A conversation with a model.
 pub struct ChatSession<M> {
@@ -93,8 +25,10 @@ pub struct ChatSession<M> {
     pub max_tokens: Option<usize>,
     /// Stop sequences: an answer ends before the first of them. None is empty.
     pub stops: Vec<String>,
-    /// What the next answer may be, and only that one. It is then complete if it ends with [`End::Stop`]; stop sequences and
-    /// thinking do not apply.
+    /// Tools that the model may call. Then an answer may be calls, which [`ChatSession::answer_results`] answers.
+    pub tools: Option<Toolset>,
+    /// What the next answer may be, and only that one. It is then complete if it ends with [`End::Stop`]. Without tools, stop
+    /// sequences and thinking do not apply.
     pub constraint: Option<Box<dyn TokenConstraint>>,
 }
 
@@ -135,20 +69,75 @@ impl<M: ChatModel> ChatSession<M> {
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<AnswerStats, E> {
-        let answered = self.decode_answer(user, answer_tokens, interrupted, show);
+        if self.conversation.turns.last().is_some_and(Turn::waits) {
+            return Err(ChatError::CallsWait.into());
+        }
+        self.answer_turn(Turn::new(user), answer_tokens, interrupted, show)
+    }
+
+    /// Goes on after calls: takes the result of each, in their order, and answers as [`ChatSession::answer`] does. The answer
+    /// may be calls again. Without an answer, the calls wait as before.
+    ///
+    /// # Errors
+    /// As for [`ChatSession::answer`]; [`ChatError::NoCalls`] and [`ChatError::Results`].
+    pub fn answer_results<E: From<ChatError>>(
+        &mut self,
+        results: &[String],
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
+    ) -> Result<AnswerStats, E> {
+        self.continue_results(results, &mut Vec::new(), interrupted, show)
+    }
+
+    /// Like [`ChatSession::answer_results`], but continues as [`ChatSession::continue_answer`] does.
+    ///
+    /// # Errors
+    /// As for [`ChatSession::answer_results`].
+    pub fn continue_results<E: From<ChatError>>(
+        &mut self,
+        results: &[String],
+        answer_tokens: &mut Vec<Token>,
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
+    ) -> Result<AnswerStats, E> {
+        let waiting = self.conversation.turns.pop_if(|turn| turn.waits());
+        let waiting = waiting.ok_or(ChatError::NoCalls)?;
+        let mut turn = waiting.clone();
+        let calls = turn.rounds.last_mut().map(|round| {
+            round.results = results.to_vec();
+            round.calls.len()
+        });
+        let answered = match calls.filter(|&calls| calls != results.len()) {
+            Some(expected) => Err(ChatError::Results { expected, found: results.len() }.into()),
+            None => self.answer_turn(turn, answer_tokens, interrupted, show),
+        };
+        if !answered.as_ref().is_ok_and(|answer| answer.remembered) {
+            self.conversation.turns.push(waiting);
+        }
+        answered
+    }
+
+    fn answer_turn<E: From<ChatError>>(
+        &mut self,
+        turn: Turn,
+        answer_tokens: &mut Vec<Token>,
+        interrupted: &AtomicBool,
+        show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
+    ) -> Result<AnswerStats, E> {
+        let answered = self.decode_answer(turn, answer_tokens, interrupted, show);
         self.constraint = None;
         answered
     }
 
     fn decode_answer<E: From<ChatError>>(
         &mut self,
-        user: &str,
+        mut turn: Turn,
         answer_tokens: &mut Vec<Token>,
         interrupted: &AtomicBool,
         show: &mut dyn FnMut(ChatEvent<'_>) -> Result<(), E>,
     ) -> Result<AnswerStats, E> {
         let mut first = 0;
-        let Some(mut prompt) = self.fit(&mut first, user, answer_tokens, interrupted)? else {
+        let Some(mut prompt) = self.fit(&mut first, &turn, answer_tokens, interrupted)? else {
             return Ok(AnswerStats::interrupted());
         };
         if first > 0 {
@@ -166,13 +155,13 @@ impl<M: ChatModel> ChatSession<M> {
         answer_tokens.reserve(limit.saturating_sub(answer_tokens.len()));
         let mut text = String::with_capacity(limit * TOKEN_BYTES);
         // With such a template the answer has no tag of its own: reasoning must look the same with all of them.
-        let reasons = self.constraint.is_none() && self.model.has_reasoning();
+        let reasons = !self.is_value() && self.model.has_reasoning();
         if reasons && opens_reasoning(&prompt, |token| self.model.bytes(token)) {
             text.push_str(THINK);
             text.push('\n');
         }
         let opened = text.len();
-        let stops = if self.constraint.is_none() { self.stops.clone() } else { Vec::new() };
+        let stops = if self.is_value() { Vec::new() } else { self.stops.clone() };
         let stops: Vec<&[u8]> = stops.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(ChatError::from)?;
@@ -183,7 +172,9 @@ impl<M: ChatModel> ChatSession<M> {
             }
         }
         let mut next = Vec::with_capacity(1);
+        let mut output = AnswerText::new(self.tools.as_ref(), &self.conversation, &turn);
         let mut shown = if answer_tokens.is_empty() { 0 } else { text.len() };
+        output.push::<E>(&text[..shown], &mut |_| Ok(()))?;
         answer.end = loop {
             if !computed || interrupted.load(Ordering::Relaxed) {
                 break End::Interrupted;
@@ -204,7 +195,7 @@ impl<M: ChatModel> ChatSession<M> {
                 status = stream.push(self.model.bytes(token), &mut |piece: &str| text.push_str(piece));
             }
             if text.len() > shown {
-                show(ChatEvent::Text(&text[shown..]))?;
+                output.push(&text[shown..], show)?;
                 shown = text.len();
             }
             if status == StopStatus::Stopped {
@@ -215,7 +206,7 @@ impl<M: ChatModel> ChatSession<M> {
                 continue;
             }
             let before = first;
-            if !self.make_room(&mut first, &mut prompt, user, answer_tokens, interrupted)? {
+            if !self.make_room(&mut first, &mut prompt, &turn, answer_tokens, interrupted)? {
                 break if interrupted.load(Ordering::Relaxed) { End::Interrupted } else { End::Context };
             }
             show(ChatEvent::Dropped { turns: first - before })?;
@@ -226,7 +217,7 @@ impl<M: ChatModel> ChatSession<M> {
             }
         };
         let complete = self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete());
-        if complete && matches!(answer.end, End::Length | End::Context) {
+        if complete && self.is_value() && matches!(answer.end, End::Length | End::Context) {
             answer.end = End::Stop;
         }
         stream.finish(&mut |piece: &str| text.push_str(piece));
@@ -234,17 +225,24 @@ impl<M: ChatModel> ChatSession<M> {
             text.clear();
         }
         if text.len() > shown {
-            show(ChatEvent::Text(&text[shown..]))?;
+            output.push(&text[shown..], show)?;
         }
+        output.finish(show)?;
         answer.decoded = answer_tokens.len();
         answer.decode_time = start.elapsed();
         answer.remembered = !(answer.end == End::Interrupted && text.is_empty());
         if answer.remembered {
             // Only now: an interrupted message must not drop any turn.
             self.conversation.turns.drain(..first);
-            self.conversation.turns.push(Turn { user: user.to_string(), answer: text });
+            answer.calls = output.end(text, &mut turn);
+            self.conversation.turns.push(turn);
         }
         Ok(answer)
+    }
+
+    /// Whether the next answer is nothing but a value of a given shape.
+    fn is_value(&self) -> bool {
+        self.constraint.is_some() && self.tools.is_none()
     }
 
     /// Removes the last turn and returns it, to answer its message again.
@@ -252,21 +250,24 @@ impl<M: ChatModel> ChatSession<M> {
         self.conversation.turns.pop()
     }
 
-    /// The prompt for `user`, without the turns before `first`; `first` grows until prompt, `answer_tokens` and an answer fit.
+    /// The prompt for `turn`, without the turns before `first`; `first` grows until prompt, `answer_tokens` and an answer fit.
     ///
     /// If turns have to be dropped, a quarter of the context is freed at once: each drop means to recompute the whole prompt.
     /// Attempts encode about as many tokens as fit, however long the conversation is. `None` if the user interrupted it.
     fn fit(
         &self,
         first: &mut usize,
-        user: &str,
+        turn: &Turn,
         answer_tokens: &[Token],
         interrupted: &AtomicBool,
     ) -> Result<Option<Vec<Token>>, ChatError> {
         let context = self.model.context();
         let turns = self.conversation.turns.len();
-        let thinking = if self.constraint.is_some() { Some(false) } else { self.thinking };
-        let prompt = |first: usize| self.model.encode(&self.conversation.messages(first, user), thinking);
+        let thinking = if self.is_value() { Some(false) } else { self.thinking };
+        let prompt = |first: usize| {
+            let messages = self.conversation.messages(first, turn);
+            self.model.encode(&ChatPrompt { messages, tools: self.tools.as_ref(), thinking })
+        };
         let mut above = turns - *first + 1;
         if self.conversation.bytes(*first) <= context.saturating_mul(TOKEN_BYTES) {
             let all = prompt(*first)?;
@@ -309,12 +310,12 @@ impl<M: ChatModel> ChatSession<M> {
         &self,
         first: &mut usize,
         prompt: &mut Vec<Token>,
-        user: &str,
+        turn: &Turn,
         answer_tokens: &[Token],
         interrupted: &AtomicBool,
     ) -> Result<bool, ChatError> {
         let mut fewer = *first;
-        let Some(shorter) = self.fit(&mut fewer, user, answer_tokens, interrupted)? else { return Ok(false) };
+        let Some(shorter) = self.fit(&mut fewer, turn, answer_tokens, interrupted)? else { return Ok(false) };
         if fewer == *first || shorter.len() + answer_tokens.len() >= self.model.context() {
             return Ok(false);
         }
@@ -348,3 +349,6 @@ impl<M: ChatModel> ChatSession<M> {
 #[cfg(test)]
 #[path = "session_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "tool_session_tests.rs"]
+mod tool_tests;

@@ -1,15 +1,15 @@
 //! Chat sessions with a scripted model: one token is one byte, a message is `ROLE text;`.
 
-use super::{ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, Token, Turn};
-use crate::CPU_PREFILL;
+use super::{ChatError, ChatEvent, ChatModel, ChatPrompt, ChatSession, Conversation, End, Token, Turn};
+use crate::{CPU_PREFILL, ChatMessage};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_runtime::chat::{Message, Role};
+use thimble_runtime::chat::Role;
 use thimble_runtime::sampler::{LikelyToken, SampledToken, TokenMask};
 
-struct Parrot {
+pub(super) struct Parrot {
     context: usize,
-    cache: Vec<Token>,
+    pub(super) cache: Vec<Token>,
     computed: usize,
     script: Vec<u8>,
     next: usize,
@@ -43,17 +43,20 @@ impl ChatModel for Parrot {
         self.context
     }
 
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<Token>, ChatError> {
         let letter = |role| match role {
             Role::System => "S",
             Role::User => "U",
             Role::Assistant => "A",
             Role::Tool => "T",
         };
-        let text: String =
-            messages.iter().map(|message| format!("{}{};", letter(message.role), message.text)).collect();
+        let said = |message: &ChatMessage<'_>| {
+            let calls: String = message.calls.iter().map(|call| format!("<{}>", call.id)).collect();
+            format!("{}{}{calls};", letter(message.role), message.text)
+        };
+        let text: String = prompt.messages.iter().map(said).collect();
         self.encoded.set(self.encoded.get() + text.len());
-        let answer = if thinking == Some(true) { "A<think>\n" } else { "A" };
+        let answer = if prompt.thinking == Some(true) { "A<think>\n" } else { "A" };
         Ok((text + answer).bytes().map(|byte| Token(byte.into())).collect())
     }
 
@@ -100,7 +103,7 @@ impl ChatModel for Parrot {
     }
 }
 
-fn session(context: usize, script: &str) -> ChatSession<Parrot> {
+pub(super) fn session(context: usize, script: &str) -> ChatSession<Parrot> {
     let model = Parrot::new(context, script);
     ChatSession {
         model,
@@ -108,6 +111,7 @@ fn session(context: usize, script: &str) -> ChatSession<Parrot> {
         thinking: None,
         max_tokens: None,
         stops: Vec::new(),
+        tools: None,
         constraint: None,
     }
 }
@@ -119,7 +123,10 @@ fn ask(session: &mut ChatSession<Parrot>, user: &str) -> Result<(End, String, us
         match event {
             ChatEvent::Text(piece) => text.push_str(piece),
             ChatEvent::Dropped { turns } => forgot += turns,
-            ChatEvent::Prefill { .. } | ChatEvent::Sampled(_) => {}
+            ChatEvent::Call(_)
+            | ChatEvent::InvalidCall(_)
+            | ChatEvent::Prefill { .. }
+            | ChatEvent::Sampled(_) => {}
         }
         Ok(())
     })?;
@@ -267,7 +274,7 @@ fn messages_replace_the_conversation_and_share_its_beginning() {
     let system = message(Role::System, "s");
     let (reused, text, conversation) = ask_after(&[system, user("q"), assistant("edited"), user("r")]);
     assert_eq!((reused, text.as_str()), (0, "three"));
-    let turn = |user: &str, answer: &str| Turn { user: user.to_string(), answer: answer.to_string() };
+    let turn = |user: &str, answer: &str| Turn { answer: answer.to_string(), ..Turn::new(user) };
     let turns = vec![turn("q", "edited"), turn("r", "three")];
     assert_eq!(conversation, Conversation { system: Some("s".to_string()), turns });
     let refused = talk.answer_messages::<ChatError>(&[assistant("a")], &go, &mut |_| Ok(()));
@@ -323,7 +330,7 @@ fn a_message_taken_back_costs_no_turns() {
                 stop.store(done > 0, Ordering::Relaxed);
             }
             ChatEvent::Dropped { turns } => forgot += turns,
-            ChatEvent::Text(_) | ChatEvent::Sampled(_) => panic!("{event:?}"),
+            event => panic!("{event:?}"),
         }
         Ok(())
     });
@@ -343,7 +350,7 @@ fn a_long_history_costs_no_more_than_a_short_one() {
     let cost = |turns: usize| {
         let mut talk = session(1000, "ok$");
         talk.conversation.turns = (0..turns)
-            .map(|turn| Turn { user: format!("question {turn}"), answer: "z".repeat(turn % 60) })
+            .map(|turn| Turn { answer: "z".repeat(turn % 60), ..Turn::new(format!("question {turn}")) })
             .collect();
         let (end, text, forgot) = ask(&mut talk, "new").unwrap();
         assert_eq!((end, text.as_str()), (End::Stop, "ok"));
@@ -359,7 +366,7 @@ fn a_long_history_costs_no_more_than_a_short_one() {
 #[test]
 fn fitting_a_long_history_can_be_stopped() {
     let mut talk = session(1000, "ok$");
-    talk.conversation.turns = vec![Turn { user: "u".repeat(50), answer: "a".repeat(50) }; 5000];
+    talk.conversation.turns = vec![Turn { answer: "a".repeat(50), ..Turn::new("u".repeat(50)) }; 5000];
     let before = talk.conversation.clone();
     let answer = talk.answer::<ChatError>("new", &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
     assert_eq!((answer.end, answer.remembered, talk.model.computed), (End::Interrupted, false, 0));

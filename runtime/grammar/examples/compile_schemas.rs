@@ -11,7 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = words.next().ok_or("expected a folder of JSON Schemas")?;
     let most = words.next().and_then(|word| word.to_str()?.parse().ok()).unwrap_or(usize::MAX);
     let vocabulary = Vocabulary::of_bytes()?;
-    let entries: Result<Vec<_>, std::io::Error> = std::fs::read_dir(Path::new(&folder))?.map(|entry| Ok(entry?.path())).collect();
+    let entries: Result<Vec<_>, std::io::Error> =
+        std::fs::read_dir(Path::new(&folder))?.map(|entry| Ok(entry?.path())).collect();
     let mut files = entries?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
@@ -21,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in files.iter().step_by(step) {
         let text = std::fs::read_to_string(file)?;
         let start = Instant::now();
-        let compiled = Grammar::compile(&vocabulary, &GrammarSource::JsonSchema(text), &GrammarLimits::default());
+        let compiled =
+            Grammar::compile(&vocabulary, &GrammarSource::JsonSchema(text), &GrammarLimits::default());
         times.push(start.elapsed().as_secs_f64() * 1e3);
         let outcome = match &compiled {
             Ok(_) => "compiled".to_string(),
@@ -39,7 +41,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0.0);
-    println!("\n{} schemas; {:.1} ms (median), {:.1} ms (p90), {:.1} ms (most)", times.len(), at(0.5), at(0.9), at(0.9999));
+    println!(
+        "\n{} schemas; {:.1} ms (median), {:.1} ms (p90), {:.1} ms (most)",
+        times.len(),
+        at(0.5),
+        at(0.9),
+        at(0.9999)
+    );
     for (outcome, count) in &counts {
         println!("{count:5} {outcome}");
     }

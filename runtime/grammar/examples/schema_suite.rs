@@ -26,7 +26,9 @@ struct Counts {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args_os().nth(1).ok_or("expected a folder of the test suite")?;
     let vocabulary = Vocabulary::of_bytes()?;
-    let mut files: Vec<_> = std::fs::read_dir(Path::new(&folder))?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
+    let mut files: Vec<_> = std::fs::read_dir(Path::new(&folder))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_, std::io::Error>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     println!("| file | agree | other order | narrower | refused by name |\n|---|---|---|---|---|");
@@ -58,10 +60,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if all.wrong.is_empty() { Ok(()) } else { Err(format!("{} tests are wrong", all.wrong.len()).into()) }
 }
 
-fn check(vocabulary: &std::sync::Arc<Vocabulary>, group: &Value, counts: &mut Counts) -> Result<(), Box<dyn std::error::Error>> {
+fn check(
+    vocabulary: &std::sync::Arc<Vocabulary>,
+    group: &Value,
+    counts: &mut Counts,
+) -> Result<(), Box<dyn std::error::Error>> {
     let schema = &group["schema"];
     let tests = group["tests"].as_array().ok_or("a group without tests")?;
-    let described = |test: &Value| format!("{} / {} / {}", group["description"], test["description"], test["data"]);
+    let described =
+        |test: &Value| format!("{} / {} / {}", group["description"], test["description"], test["data"]);
     let source = GrammarSource::JsonSchema(schema.to_string());
     let grammar = match Grammar::compile(vocabulary, &source, &GrammarLimits::default()) {
         Ok(grammar) => grammar,

@@ -81,14 +81,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = mapped.file()?;
     let start = Instant::now();
     let vocabulary = Vocabulary::of(&file)?;
-    eprintln!("vocabulary: {:.0} ms for {} tokens", 1e3 * start.elapsed().as_secs_f64(), file.tokenizer().vocab());
+    eprintln!(
+        "vocabulary: {:.0} ms for {} tokens",
+        1e3 * start.elapsed().as_secs_f64(),
+        file.tokenizer().vocab()
+    );
     let settings = InferenceSettings { context: Some(1024), lookup: 4, ..InferenceSettings::default() };
     let plan = InferencePlan::new(file.config(), &settings)?;
     let mut memory = plan.allocate()?;
     let pool = SpinPool::new(plan.threads())?;
     let generator = generator(&file, &plan, &mut memory, &pool)?;
     let sampling = Sampling { temperature, ..Sampling::GREEDY };
-    let model = LoadedModel { file, generator, sampler: Sampler::new(sampling)?, format: PromptFormat::Chat, kv_file: None };
+    let model = LoadedModel {
+        file,
+        generator,
+        sampler: Sampler::new(sampling)?,
+        format: PromptFormat::Chat,
+        kv_file: None,
+    };
     let mut session = ChatSession {
         model,
         conversation: Conversation::default(),
@@ -102,7 +112,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let schema: serde_json::Value = serde_json::from_str(&text)?;
         let message = schema["title"].as_str().unwrap_or("Answer with JSON.").to_string();
         let start = Instant::now();
-        let grammar = Grammar::compile(&vocabulary, &GrammarSource::JsonSchema(text), &GrammarLimits::default())?;
+        let grammar =
+            Grammar::compile(&vocabulary, &GrammarSource::JsonSchema(text), &GrammarLimits::default())?;
         let compiled = start.elapsed();
         let times = Arc::new(Mutex::new(Times::default()));
         let (mut decoded, mut decode_time) = (0, Duration::ZERO);
@@ -128,7 +139,9 @@ fn report(path: &str, compiled: Duration, times: &mut Times, decoded: usize, dec
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
     times.masks.sort();
     times.accepts.sort();
-    let at = |sorted: &[Duration], part: f64| sorted.get((sorted.len() as f64 * part) as usize).map_or(0.0, |&t| micros(t));
+    let at = |sorted: &[Duration], part: f64| {
+        sorted.get((sorted.len() as f64 * part) as usize).map_or(0.0, |&t| micros(t))
+    };
     let all: Duration = times.masks.iter().chain(&times.accepts).sum();
     let tokens = decoded.max(1) as f64;
     eprintln!(

@@ -39,6 +39,14 @@ pub enum GrammarError {
         /// Which limit, in words.
         reason: String,
     },
+    /// The arguments of a tool.
+    #[error("the arguments of {tool}: {source}")]
+    Tool {
+        /// The tool's name.
+        tool: String,
+        /// What is wrong with their schema.
+        source: Box<GrammarError>,
+    },
     /// A tokenizer from which no vocabulary can be made.
     #[error("this model's tokenizer cannot be constrained: {reason}")]
     Vocabulary {

@@ -13,6 +13,7 @@ mod limits;
 mod numbers;
 mod schema;
 mod source;
+mod tools;
 mod vocabulary;
 
 pub use constraint::GrammarConstraint;
@@ -20,4 +21,5 @@ pub use error::GrammarError;
 pub use grammar::Grammar;
 pub use limits::GrammarLimits;
 pub use source::GrammarSource;
+pub use tools::tool_grammar;
 pub use vocabulary::Vocabulary;

@@ -58,7 +58,11 @@ impl Vocabulary {
         Vocabulary::new(bytes.chain([stop]).collect(), &[256], None)
     }
 
-    fn new(words: Vec<Vec<u8>>, stops: &[u32], tables: Option<Tables>) -> Result<Arc<Vocabulary>, GrammarError> {
+    fn new(
+        words: Vec<Vec<u8>>,
+        stops: &[u32],
+        tables: Option<Tables>,
+    ) -> Result<Arc<Vocabulary>, GrammarError> {
         let made = contain("llguidance", || {
             let info = TokRxInfo::new(words.len() as u32, stops.first().copied().unwrap_or(INVALID_TOKEN));
             let mut trie = TokTrie::from(&info, &words);

@@ -62,7 +62,8 @@ fn lark_grammars_are_rules() {
 #[test]
 fn gbnf_grammars_are_translated() {
     let gbnf = |text: &str| GrammarSource::Gbnf(text.to_string());
-    let arithmetic = "root ::= term ([-+*/] term)* # a sum\nterm ::= number | \"(\" root \")\"\nnumber ::= [0-9]{1,3}\n";
+    let arithmetic =
+        "root ::= term ([-+*/] term)* # a sum\nterm ::= number | \"(\" root \")\"\nnumber ::= [0-9]{1,3}\n";
     check(gbnf(arithmetic), &["1", "1+23*(4-5)/(6)"], &["", "1+", "1234", "(1", "1 + 2"]);
     let json = r##"
 root   ::= object
@@ -221,7 +222,10 @@ fn what_a_monkey_types_is_valid_or_says_that_it_is_cut() {
                 }
                 End::Length => {
                     cut += 1;
-                    assert!(serde_json::from_str::<serde_json::Value>(&whole).is_err(), "{whole} is complete");
+                    assert!(
+                        serde_json::from_str::<serde_json::Value>(&whole).is_err(),
+                        "{whole} is complete"
+                    );
                 }
                 other => panic!("{other:?}"),
             }

@@ -1,10 +1,9 @@
 //! A model file, a session on it and a sampler: the model of a chat.
 
 use crate::{Generator, KvFile, LogProbabilities, set_adapters};
-use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, encode_chat, encode_text, end_of_text};
+use thimble_chat::{CPU_PREFILL, ChatError, ChatModel, ChatPrompt, encode_chat, encode_text, end_of_text};
 use thimble_runtime::Token;
 use thimble_runtime::adapter::{AdapterError, AdapterFile, WeightedAdapter};
-use thimble_runtime::chat::Message;
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{SampledToken, Sampler, TokenMask};
 use thimble_runtime::sequence::Sequence;
@@ -71,12 +70,11 @@ impl ChatModel for LoadedModel<'_, '_> {
         self.generator.context()
     }
 
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
+    fn encode(&self, prompt: &ChatPrompt<'_>) -> Result<Vec<Token>, ChatError> {
         if self.format == PromptFormat::Text {
-            let text = messages.last().map_or("", |message| message.text);
-            return encode_prompt_text(&self.file, text);
+            return encode_prompt_text(&self.file, prompt.last_text());
         }
-        encode_chat(&self.file, messages, thinking)
+        encode_chat(&self.file, prompt)
     }
 
     fn has_reasoning(&self) -> bool {

@@ -47,6 +47,7 @@ pub(crate) fn by_host(
         thinking: None,
         max_tokens: Some(most),
         stops: Vec::new(),
+        tools: None,
         constraint: None,
     };
     let go = AtomicBool::new(false);

@@ -32,7 +32,10 @@ fn the_answer_has_the_shape() {
             let sum = answer(&["--grammar", file]);
             let terms: Vec<&str> = sum.split('+').collect();
             assert!((2..=4).contains(&terms.len()), "{sum}");
-            assert!(terms.iter().all(|term| term.len() == 1 && *term != "0" && term.parse::<u8>().is_ok()), "{sum}");
+            assert!(
+                terms.iter().all(|term| term.len() == 1 && *term != "0" && term.parse::<u8>().is_ok()),
+                "{sum}"
+            );
         }
     }
     // A schema from stdin, and the whole output as JSON.
@@ -47,7 +50,10 @@ fn the_answer_has_the_shape() {
     let out = bench.run(&chat, b"one\ntwo\n");
     out.succeeds();
     let answers: Vec<&str> = out.stdout.lines().filter(|line| !line.is_empty()).collect();
-    assert!(answers.len() == 2 && answers.iter().all(|answer| ["left", "right"].contains(answer)), "{answers:?}");
+    assert!(
+        answers.len() == 2 && answers.iter().all(|answer| ["left", "right"].contains(answer)),
+        "{answers:?}"
+    );
 }
 
 #[test]

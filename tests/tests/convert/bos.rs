@@ -9,7 +9,7 @@ use super::{run, run_folder, run_gguf, temporary};
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::path::Path;
-use thimble_chat::{encode_chat, encode_text};
+use thimble_chat::{ChatPrompt, encode_chat, encode_text};
 use thimble_converter::export::{Dtype, export};
 use thimble_converter::read::{self, Gguf, TokenizerSource, Value};
 use thimble_converter::tokenizer::{Vocabulary, test_texts};
@@ -75,8 +75,11 @@ fn texts_by_themselves_begin_with_it_and_chats_write_it_themselves() {
     let file = ModelFile::parse(aligned.bytes()).unwrap();
     file.verify().unwrap();
     let message = Message { role: Role::User, text: "ab" };
-    let chat: Vec<u32> =
-        encode_chat(&file, &[message], None).unwrap().into_iter().map(|token| token.0).collect();
+    let chat: Vec<u32> = encode_chat(&file, &ChatPrompt::new(&[message], None))
+        .unwrap()
+        .into_iter()
+        .map(|token| token.0)
+        .collect();
     assert_eq!(chat, [1, 87, 85, 71, 84, 201, 260, 2, 201, 277, 85, 75, 85, 86, 272, 86, 201]);
     // The same ids as the `tokenizers` crate on other texts, its post-processor included.
     let json = folder(llama3_post_processor(BOS, 1)).tokenizer.to_string();

@@ -112,6 +112,7 @@ impl Job {
             thinking: Thinking::option(self.flags.thinking),
             max_tokens: Some(self.flags.max_tokens.unwrap_or(MAX_TOKENS)),
             stops: self.flags.stop.clone(),
+            tools: None,
             constraint: None,
         };
         let mut chat = TerminalChat {

@@ -20,7 +20,7 @@ use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
-use thimble_chat::{AnswerPiece, ChatModel, ReasoningSplitter, Step, next_tokens};
+use thimble_chat::{AnswerPiece, ChatModel, ChatPrompt, ReasoningSplitter, Step, next_tokens};
 use thimble_host::{
     Generator, InferencePlan, InferenceSettings, LoadedModel, LogProbabilities, PromptFormat,
 };
@@ -228,7 +228,7 @@ impl Job {
             let system = self.flags.system.as_deref().map(|text| Message { role: Role::System, text });
             let user = Message { role: Role::User, text: prompt };
             let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-            let encoded = thimble_chat::encode_chat(file, &messages, self.thinking());
+            let encoded = thimble_chat::encode_chat(file, &ChatPrompt::new(&messages, self.thinking()));
             encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
         } else {
             let specials = if self.flags.escape { Specials::Escape } else { Specials::Parse };

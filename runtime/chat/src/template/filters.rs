@@ -1,7 +1,7 @@
 //! Jinja filters that `minijinja` lacks, or that take more arguments in Jinja2.
 
 use super::strings::{Side, capitalized, invalid, padded, split_lines, strip};
-use minijinja::value::{Kwargs, Rest, Value, from_args};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 use thimble_runtime::chat::is_python_space;
 
@@ -9,6 +9,7 @@ use thimble_runtime::chat::is_python_space;
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("tojson", super::json::tojson);
     environment.add_filter("trim", trim);
+    environment.add_filter("string", string);
     // In Python, the items of a mapping are not attributes.
     environment.add_filter("attr", |_: &Value, _: &Value| Value::UNDEFINED);
     environment.add_filter("count", minijinja::filters::length);
@@ -25,6 +26,14 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("center", |value: &Value, width: Option<usize>| {
         padded(&value.to_string(), width.unwrap_or(80), ' ', Side::Both)
     });
+}
+
+/// Jinja's filter `string`: Python's `str`.
+fn string(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::Map => super::python::repr(value, 0).map(Value::from),
+        _ => minijinja::filters::string(state, value),
+    }
 }
 
 /// Jinja's filter `trim(chars)`.

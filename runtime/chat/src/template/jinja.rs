@@ -108,12 +108,25 @@ impl JinjaTemplate {
             context! { role => message.role.name(), content => text }
         };
         let messages: Vec<Value> = messages.iter().zip(texts).map(message).collect();
-        let variables = context! {
+        self.render_values(messages, add_generation_prompt, &Value::from(()))
+    }
+
+    /// The text for these messages and tools, and the instructions to render it.
+    pub(super) fn render_values(
+        &self,
+        messages: Vec<Value>,
+        add_generation_prompt: bool,
+        tools: &Value,
+    ) -> Result<(String, u64), TemplateError> {
+        let mut variables = context! {
             messages, add_generation_prompt,
             bos_token => self.bos.as_str(), eos_token => self.eos.as_str(),
             // transformers passes these even if they are empty.
-            tools => (), documents => (),
+            tools => tools, documents => (),
         };
+        if !tools.is_none() && self.takes_xml_tools() {
+            variables = context! { xml_tools => tools, ..variables };
+        }
         let rendered = contain("minijinja", || {
             let rendered = self.environment.get_template(NAME)?.render_captured(variables)?;
             let consumed = rendered.state().fuel_levels().map_or(0, |(consumed, _)| consumed);
@@ -121,6 +134,17 @@ impl JinjaTemplate {
         });
         let rendered = rendered.map_err(|panic| TemplateError::Failed { detail: panic.to_string() })?;
         rendered.map_err(|error| render_error(&error))
+    }
+
+    /// Whether the template calls its tools as SmolLM3's does.
+    fn takes_xml_tools(&self) -> bool {
+        let undeclared = self.environment.get_template(NAME).map(|t| t.undeclared_variables(false));
+        undeclared.is_ok_and(|names| names.contains("xml_tools") && !names.contains("tools"))
+    }
+
+    /// The string literals of the source.
+    pub(super) fn literals(&self) -> &[String] {
+        &self.literals
     }
 
     /// Renders a conversation in pieces: the messages' text apart from the template's.
@@ -154,7 +178,7 @@ impl JinjaTemplate {
     ) -> Result<(String, Vec<TypedRanges>), TemplateError> {
         let texts = messages.iter().map(|message| message.text);
         let (real, cost) = self.render_with(messages, texts, add_generation_prompt)?;
-        let most = (SEARCH_FUEL / cost.max(1)).max(2);
+        let most = most_renderings(cost);
         let typed = |only: &Option<usize>| {
             let left = Cell::new(most);
             let render = |texts: &[String]| {
@@ -167,6 +191,11 @@ impl JinjaTemplate {
         let found = searches.iter().map(typed).collect();
         Ok((real, found))
     }
+}
+
+/// How often a conversation may be rendered to locate its texts, if one rendering takes `cost` instructions.
+pub(super) fn most_renderings(cost: u64) -> u64 {
+    (SEARCH_FUEL / cost.max(1)).max(2)
 }
 
 fn compile_error(error: &minijinja::Error) -> TemplateError {

@@ -40,6 +40,36 @@ pub(super) fn tojson(value: &Value, ascii: Option<bool>, options: Kwargs) -> Res
     Ok(writer.out)
 }
 
+/// A JSON value as `json.dumps(value, ensure_ascii=False)` writes it.
+pub(super) fn of(value: &serde_json::Value) -> String {
+    // Options fail only where they are given, and JSON values are never of another type.
+    let options: Kwargs = std::iter::empty::<(&str, Value)>().collect();
+    tojson(&jinja(value), None, options).unwrap_or_default()
+}
+
+/// A JSON value as a template sees it.
+pub(super) fn jinja(value: &serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::from(()),
+        serde_json::Value::Bool(value) => Value::from(*value),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (None, Some(number)) => Value::from(number),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(values) => values.iter().map(jinja).collect(),
+        serde_json::Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.as_str(), jinja(value))).collect()
+        }
+    }
+}
+
+/// A string likewise.
+pub(super) fn text(text: &str) -> String {
+    of(&serde_json::Value::from(text))
+}
+
 fn failed(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::BadSerialization, format!("tojson: {}", detail.into()))
 }

@@ -12,10 +12,13 @@ mod source;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod typed;
 
 pub use answers::{ChatRenderer, RenderedChat};
 pub use jinja::JinjaTemplate;
+pub(crate) use tools::slots;
+pub use tools::{ToolFormat, lists_tools, render_with_tools};
 pub use typed::TypedRanges;
 
 use thimble_runtime::chat::{ChatTemplate, Message, RenderError, Segment};

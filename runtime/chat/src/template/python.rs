@@ -20,12 +20,67 @@ pub(super) fn install(environment: &mut Environment<'_>) {
 pub(super) fn write(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     let number = match value.kind() {
         ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).ok(),
+        ValueKind::Map => return out.write_str(&repr(value, 0)?).map_err(Error::from),
         _ => None,
     };
     match number.filter(|number| number.is_finite()) {
         Some(number) => out.write_str(&super::json::float(number)).map_err(Error::from),
         None => escape_formatter(out, state, value),
     }
+}
+
+/// Deepest nesting of lists and mappings that is written.
+const MAX_DEPTH: usize = 100;
+
+/// Python's `repr` of a plain value.
+pub(super) fn repr(value: &Value, depth: usize) -> Result<String, Error> {
+    if depth > MAX_DEPTH {
+        return Err(invalid("lists and mappings are nested too deeply"));
+    }
+    Ok(match value.kind() {
+        ValueKind::None => "None".to_owned(),
+        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
+        ValueKind::Number if !value.is_integer() => super::json::float(f64::try_from(value.clone())?),
+        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+        ValueKind::Seq if !value.is_tuple() => {
+            let items: Result<Vec<String>, Error> =
+                value.try_iter()?.map(|item| repr(&item, depth + 1)).collect();
+            format!("[{}]", items?.join(", "))
+        }
+        ValueKind::Map => {
+            let pair = |key: Value| {
+                Ok(format!("{}: {}", repr(&key, depth + 1)?, repr(&value.get_item(&key)?, depth + 1)?))
+            };
+            let pairs: Result<Vec<String>, Error> = value.try_iter()?.map(pair).collect();
+            format!("{{{}}}", pairs?.join(", "))
+        }
+        _ => value.to_string(),
+    })
+}
+
+/// Python's `repr` of a string: in single quotes unless only those are in it.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for letter in text.chars() {
+        let code = u32::from(letter);
+        match letter {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            _ if letter == quote => out.extend(['\\', quote]),
+            _ if letter.is_control() => out.push_str(&format!("\\x{code:02x}")),
+            // Python writes other spaces and unassigned characters as numbers; of those, only spaces are known here.
+            _ if letter.is_whitespace() && letter != ' ' && code < 0x100 => {
+                out.push_str(&format!("\\x{code:02x}"))
+            }
+            _ if letter.is_whitespace() && letter != ' ' => out.push_str(&format!("\\u{code:04x}")),
+            _ => out.push(letter),
+        }
+    }
+    out.push(quote);
+    out
 }
 
 fn is_sequence(value: &Value) -> bool {

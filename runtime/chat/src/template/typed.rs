@@ -57,10 +57,10 @@ enum Substitution {
 #[derive(Clone, Copy)]
 struct Kept<'l> {
     literal: &'l str,
-    roles: [bool; 3],
+    roles: [bool; ROLES.len()],
 }
 
-const ROLES: [Role; 3] = [Role::System, Role::User, Role::Assistant];
+const ROLES: [Role; 4] = [Role::System, Role::User, Role::Assistant, Role::Tool];
 
 impl Kept<'_> {
     fn holds(&self, role: Role) -> bool {
@@ -117,8 +117,8 @@ impl Search<'_> {
         let mut typed = self.substituted(&kept)?;
         for place in 0..kept.len() {
             let all = kept[place].roles;
-            let singly = (0..3).filter(|&role| all[role]).map(|role| {
-                let mut one = [false; 3];
+            let singly = (0..ROLES.len()).filter(|&role| all[role]).map(|role| {
+                let mut one = [false; ROLES.len()];
                 one[role] = true;
                 one
             });

@@ -47,9 +47,10 @@ const MOST_ORDERS: usize = 120;
 fn orders(value: &Value) -> Vec<String> {
     let parts: Vec<(String, Vec<String>)> = match value {
         Value::Array(items) => items.iter().map(|item| (String::new(), orders(item))).collect(),
-        Value::Object(map) => {
-            map.iter().map(|(name, value)| (format!("{}:", Value::from(name.as_str())), orders(value))).collect()
-        }
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| (format!("{}:", Value::from(name.as_str())), orders(value)))
+            .collect(),
         plain => return vec![plain.to_string()],
     };
     let array = value.is_array();
@@ -67,7 +68,9 @@ fn orders(value: &Value) -> Vec<String> {
         for (place, &part) in taken.iter().enumerate() {
             let (name, values) = &parts[part];
             let comma = if place > 0 { "," } else { "" };
-            let longer = texts.iter().flat_map(|text| values.iter().map(move |value| format!("{text}{comma}{name}{value}")));
+            let longer = texts
+                .iter()
+                .flat_map(|text| values.iter().map(move |value| format!("{text}{comma}{name}{value}")));
             texts = longer.take(MOST_ORDERS).collect();
         }
         let around = |text: String| if array { format!("[{text}]") } else { format!("{{{text}}}") };
@@ -99,7 +102,9 @@ pub fn narrowing(schema: &Value, value: &Value) -> Option<&'static str> {
 /// Integers with a fraction of zero, exponents, and numbers that are not exact.
 fn is_other_spelling(number: &serde_json::Number) -> bool {
     let text = number.to_string();
-    text.contains(['e', 'E']) || text.ends_with(".0") || number.as_f64().is_some_and(|n| n.abs() > 9_007_199_254_740_991.0)
+    text.contains(['e', 'E'])
+        || text.ends_with(".0")
+        || number.as_f64().is_some_and(|n| n.abs() > 9_007_199_254_740_991.0)
 }
 
 fn any(value: &Value, holds: &dyn Fn(&Value) -> bool) -> bool {
