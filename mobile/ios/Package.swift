@@ -27,13 +27,18 @@ let package = Package(
     products: [
         .library(name: "Thimble", targets: ["Thimble"]),
         .library(name: "ThimbleChat", targets: ["ThimbleChat"]),
+        .library(name: "ThimbleDownloads", targets: ["ThimbleDownloads"]),
     ],
     targets: [
         ffi,
         .target(name: "ThimbleFFI", dependencies: ["thimble_ffiFFI"], linkerSettings: linking),
         .target(name: "Thimble", dependencies: ["ThimbleFFI"], swiftSettings: strict),
-        .target(name: "ThimbleChat", dependencies: ["Thimble"], swiftSettings: strict, linkerSettings: observation),
+        .target(name: "ThimbleDownloads", swiftSettings: strict),
+        .target(
+            name: "ThimbleChat", dependencies: ["Thimble", "ThimbleDownloads"], swiftSettings: strict,
+            linkerSettings: observation),
         .testTarget(name: "ThimbleTests", dependencies: ["Thimble", "ThimbleFFI"], swiftSettings: strict),
+        .testTarget(name: "ThimbleDownloadsTests", dependencies: ["ThimbleDownloads"], swiftSettings: strict),
         .testTarget(name: "ThimbleChatTests", dependencies: ["ThimbleChat"], swiftSettings: strict),
     ]
 )

@@ -2,7 +2,8 @@
 
 use crate::conversation::{Conversation, Turn};
 use crate::model::ChatModel;
-use crate::session::{AnswerStats, ChatEvent, ChatSession};
+use crate::event::{AnswerStats, ChatEvent};
+use crate::session::ChatSession;
 use crate::{ChatError, MessageOrderError};
 use std::sync::atomic::AtomicBool;
 use thimble_runtime::chat::{Message, Role};

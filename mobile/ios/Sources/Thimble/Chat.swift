@@ -26,7 +26,8 @@ public final class Chat: Sendable {
         asking({ $0.text }, { inner.send(text: text, listener: $0) })
     }
 
-    /// Answers the last message again, like ``send(_:)``. The old answer stays until part of the new one is shown.
+    /// Answers the last message again, like ``send(_:)``. The old answer stays until part of the new one is shown. A last
+    /// message of `ChatOptions.messages` that has no answer is answered.
     public func retry() -> AsyncThrowingStream<String, any Error> {
         asking({ $0.text }, { inner.retry(listener: $0) })
     }
@@ -36,9 +37,17 @@ public final class Chat: Sendable {
         asking({ $0 }, { inner.send(text: text, listener: $0) })
     }
 
+    /// Answers a message like ``answer(_:)``, with what the app asks of this answer: its form, stop texts,
+    /// log-probabilities.
+    public func answer(_ text: String, options: AnswerOptions) -> AsyncThrowingStream<AnswerEvent, any Error> {
+        asking({ $0 }, { inner.send(text: text, listener: $0, options: options) })
+    }
+
     /// Answers the last message again, like ``answer(_:)``.
-    public func answerAgain() -> AsyncThrowingStream<AnswerEvent, any Error> {
-        asking({ $0 }, { inner.retry(listener: $0) })
+    public func answerAgain(
+        options: AnswerOptions = AnswerOptions()
+    ) -> AsyncThrowingStream<AnswerEvent, any Error> {
+        asking({ $0 }, { inner.retry(listener: $0, options: options) })
     }
 
     /// Answers a message with what `element` makes of its events, on the worker's thread.
@@ -49,7 +58,7 @@ public final class Chat: Sendable {
     }
 
     /// Keeps the chat alive until the stream ends.
-    private func asking<Element: Sendable>(
+    func asking<Element: Sendable>(
         _ element: @escaping @Sendable (AnswerEvent) -> Element?, _ ask: (any Listener) -> Answer
     ) -> AsyncThrowingStream<Element, any Error> {
         listening(element) { listener in

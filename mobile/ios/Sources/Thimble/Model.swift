@@ -41,6 +41,36 @@ public final class Model: Sendable {
         try await blocking { [inner] in try inner.tokens(text: text) }
     }
 
+    /// The text of these tokens, special tokens as they are spelled.
+    public func text(of tokens: [UInt32]) async throws -> String {
+        try await blocking { [inner] in try inner.detokenize(tokens: tokens) }
+    }
+
+    /// The embeddings of texts, of length 1 each: their scalar product is their cosine similarity. Takes as much memory as a
+    /// chat until it returns.
+    ///
+    /// - Throws: ``ThimbleError/contextFull(message:)`` where a text is longer than the context.
+    public func embed(_ texts: [String], pooling: Pooling = .mean) async throws -> [[Float]] {
+        try await blocking { [inner] in try inner.embed(texts: texts, pooling: pooling) }
+    }
+
+    /// The log-probability of each token of `text` after `prompt`, in nats, with the likeliest tokens in its place, at most
+    /// 20. Takes as much memory as a chat until it returns.
+    public func logProbabilities(
+        of text: String, after prompt: String, alternatives: UInt32 = 0
+    ) async throws -> [TokenLogProbability] {
+        try await blocking { [inner] in
+            try inner.logProbabilities(prompt: prompt, text: text, alternatives: alternatives)
+        }
+    }
+
+    /// Reads an `.adapter` file for this model, for `ChatOptions.adapters`.
+    ///
+    /// - Throws: ``ThimbleError``: not found, or trained on another model.
+    public func openAdapter(_ url: URL) async throws -> Adapter {
+        try await blocking { [inner] in try inner.openAdapter(path: url.path) }
+    }
+
     /// Checks every byte of the file against its checksums.
     ///
     /// - Throws: ``ThimbleError/damaged(path:reason:)``.

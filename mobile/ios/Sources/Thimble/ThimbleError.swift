@@ -13,6 +13,8 @@ public enum ThimbleError: Error, Sendable, Equatable {
     case tooLarge(needed: UInt64, budget: UInt64)
     /// A message that the context has no room for: shorten it.
     case contextFull(message: String)
+    /// The token limit ended an answer before it had the form that was asked for: allow more tokens, or ask for less.
+    case incomplete(partial: String)
     /// The work was stopped.
     case cancelled
     /// Anything else, as a sentence.
@@ -48,6 +50,7 @@ extension ThimbleError: LocalizedError {
         case let .tooLarge(needed, budget):
             return "The model needs \(megabytes(needed)) of memory, and \(megabytes(budget)) are free for it."
         case let .contextFull(message), let .other(message): return message
+        case .incomplete: return "The answer reached the limit of tokens before it was complete."
         case .cancelled: return "The work was stopped."
         }
     }

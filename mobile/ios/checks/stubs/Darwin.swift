@@ -3,6 +3,7 @@
 
 import Dispatch
 import Foundation
+import FoundationNetworking
 
 func absent<Value>() -> Value { fatalError("a stand-in") }
 
@@ -26,6 +27,25 @@ extension URLResourceKey {
 extension URLResourceValues {
     public var volumeAvailableCapacityForImportantUsage: Int64? { absent() }
 }
+extension URLSessionConfiguration {
+    public static func background(withIdentifier identifier: String) -> URLSessionConfiguration { absent() }
+    public var sessionSendsLaunchEvents: Bool {
+        get { absent() }
+        set {}
+    }
+    public var allowsExpensiveNetworkAccess: Bool {
+        get { absent() }
+        set {}
+    }
+    public var allowsConstrainedNetworkAccess: Bool {
+        get { absent() }
+        set {}
+    }
+}
+extension URLSession {
+    public var allTasks: [URLSessionTask] { get async { absent() } }
+}
+public let NSURLSessionDownloadTaskResumeData = "NSURLSessionDownloadTaskResumeData"
 public func autoreleasepool<Result>(invoking body: () throws -> Result) rethrows -> Result { try body() }
 
 // Of Dispatch.
