@@ -235,24 +235,7 @@ impl<O: Ops> Engine<O> {
 
     pub(super) fn begin(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<Activations> {
         let (sequences, context) = (batch.sequences, batch.context);
-        let tokens = sequences * context;
-        let lengths = [batch.ids.len(), batch.document_start.len(), batch.weights.len()];
-        if tokens == 0 || lengths != [tokens + sequences, tokens, tokens] {
-            return Err(Error::Invalid(format!(
-                "a batch of {sequences} sequences of {context} + 1 tokens has {} ids, {} document starts and {} weights",
-                lengths[0], lengths[1], lengths[2]
-            )));
-        }
-        if let Some((at, id)) =
-            batch.ids.iter().enumerate().find(|&(_, &id)| id as usize >= self.config.vocab)
-        {
-            return Err(Error::Invalid(format!(
-                "sequence {}, position {}: token id {id} is beyond the model's vocabulary of {}; was the text tokenized with another tokenizer?",
-                at / (context + 1),
-                at % (context + 1),
-                self.config.vocab
-            )));
-        }
+        batch.check(self.config.vocab)?;
         if context > self.rotary_context {
             self.ops.set_rotary(&self.config.rope, self.config.head_dim, context)?;
             self.rotary_context = context;
