@@ -27,15 +27,15 @@ impl GpuModel {
 
     /// The GPU that a driver calls so; none if it is another one.
     pub fn of_device(name: &str) -> Option<GpuModel> {
-        // As nvidia-smi writes them. H100 and A100 also exist with other limits.
+        // Whole names, because variants with other limits have longer ones: H200 NVL, RTX 4090 Laptop GPU.
         let names = [
-            ("L40S", GpuModel::L40s),
-            ("H100 80GB HBM3", GpuModel::H100),
-            ("H200", GpuModel::H200),
-            ("A100-SXM4-80GB", GpuModel::A100),
-            ("RTX 4090", GpuModel::Rtx4090),
+            ("NVIDIA L40S", GpuModel::L40s),
+            ("NVIDIA H100 80GB HBM3", GpuModel::H100),
+            ("NVIDIA H200", GpuModel::H200),
+            ("NVIDIA A100-SXM4-80GB", GpuModel::A100),
+            ("NVIDIA GeForce RTX 4090", GpuModel::Rtx4090),
         ];
-        names.into_iter().find(|(part, _)| name.contains(part)).map(|(_, gpu)| gpu)
+        names.into_iter().find(|&(known, _)| name == known).map(|(_, gpu)| gpu)
     }
 
     /// What is known of it.
@@ -219,6 +219,10 @@ mod tests {
             ("NVIDIA A100-SXM4-40GB", None),
             ("NVIDIA GeForce RTX 4090", Some(GpuModel::Rtx4090)),
             ("NVIDIA L40", None),
+            ("NVIDIA H200 NVL", None),
+            ("NVIDIA GH200 480GB", None),
+            ("NVIDIA GeForce RTX 4090 D", None),
+            ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ] {
             assert_eq!(GpuModel::of_device(name), gpu, "{name}");
         }

@@ -36,8 +36,8 @@ pub const ASSUMPTIONS: [&str; 6] = [
     "cuBLAS reaches 0.62 of the dense peak (0.60 on Hopper), or 0.80 of the bandwidth (0.85 of HBM's) where that is less",
     "streaming kernels reach that share of the bandwidth; what lies in L2 from the kernel before is read from memory again",
     "mma.sync reaches 0.629 of Hopper's peak",
-    "a warp's instructions occupy one unit after the other; other warps of its scheduler fill the rest",
-    "launches, waits for the host and the loading of data cost nothing; documents are equally long",
+    "a warp's instructions occupy one unit after the other and wait for nothing else; other warps of its scheduler fill the rest",
+    "launches, waits for the host and the loading of data cost nothing; documents are equally long, and all multiprocessors end together",
 ];
 
 /// Relative error within which a kernel's time is trusted: what streams, and attention.

@@ -74,6 +74,22 @@ fn time_falls_with_each_limit() {
     }
 }
 
+/// The figures of "What the figures rest on" in trainer/cuda/README.md: slower clocks in attention, slower products, both.
+#[test]
+fn what_is_assumed_carries_a_sixth_of_the_speed() {
+    let recipe = recipe(&[]);
+    let (config, stage, sheet) = (recipe.model.config(), &recipe.stages[0], *GpuModel::L40s.sheet());
+    let thousands = |product_share: f64, clock: f64| {
+        let pass = predict(&recipe, &config, stage, &DataSheet { product_share, ..sheet }, None).unwrap();
+        let groups = pass.groups();
+        let attention = groups[&KernelGroup::AttentionForward] + groups[&KernelGroup::AttentionBackward];
+        (32.768 / (pass.seconds + attention * (1.0 / clock - 1.0))).round()
+    };
+    let found =
+        [(0.62, 1.0), (0.62, 0.8), (0.5, 1.0), (0.5, 0.8)].map(|(share, clock)| thousands(share, clock));
+    assert_eq!(found, [136.0, 122.0, 128.0, 115.0]);
+}
+
 #[test]
 fn the_order_of_gpus_is_that_of_their_data_sheets() {
     let [l40s, h100, h200, a100, rtx] = GpuModel::ALL.map(|gpu| predicted(gpu).full.tokens_per_second);

@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 const TEXT: &str = include_str!("../../../kernels/kernels.def");
 const ENTRY: &str = "KERNEL_ENTRY(";
+/// Blocks of a grid along x, y and z (CUDA C++ programming guide, "Technical specifications per compute capability").
+const MOST_BLOCKS: [u32; 3] = [i32::MAX as u32, 65_535, 65_535];
 
 /// What a parameter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +133,11 @@ pub(super) fn launch(
             .push(argument.ok_or_else(|| wrong(format!("expected {kind:?} for {name}, found {given:?}")))?);
     }
     let mut blocks = [0; 3];
-    for (blocks, count) in blocks.iter_mut().zip(grid) {
-        *blocks = u32::try_from(count)
-            .map_err(|_| wrong(format!("expected fewer than 2^32 blocks, found {count}")))?;
+    for ((blocks, count), most) in blocks.iter_mut().zip(grid).zip(MOST_BLOCKS) {
+        let fitting = u32::try_from(count).ok().filter(|count| (1..=most).contains(count));
+        *blocks = fitting.ok_or_else(|| {
+            wrong(format!("expected a grid of 1 to {MOST_BLOCKS:?} blocks, found {grid:?}"))
+        })?;
     }
     let shared = u32::try_from(shared).map_err(|_| wrong(format!("{shared} bytes of shared memory")))?;
     Ok(Launch { kernel: found.name, grid: blocks, threads: found.threads, shared, arguments })
@@ -163,6 +167,11 @@ mod tests {
         assert_eq!(made.threads, 256);
         assert!(refused(&[good[1], good[0], good[2]]).contains("expected F32s for values, found Bf16s"));
         assert!(refused(&good[..2]).contains("expected 3 arguments, found 2"));
+        for grid in [[0, 1, 1], [1, 65_536, 1], [1, 1, 65_536], [1 << 31, 1, 1], [1 << 40, 1, 1]] {
+            let error = super::launch("round_to_bf16", grid, 0, &good).unwrap_err().to_string();
+            assert!(error.contains("[2147483647, 65535, 65535] blocks, found"), "{error}");
+        }
+        assert!(super::launch("round_to_bf16", [i32::MAX as usize, 65_535, 65_535], 0, &good).is_ok());
         let error = super::launch("none", [1, 1, 1], 0, &[]).unwrap_err().to_string();
         assert!(error.contains("the kernel none: expected it in kernels.def"), "{error}");
         let far = Given::Count(1 << 40);
