@@ -71,7 +71,7 @@ impl Driver {
     /// There is no such GPU, it is older than the kernels, or a library is missing.
     pub fn open(ordinal: usize) -> Result<Driver> {
         let context = CudaContext::new(ordinal)?;
-        // A stream of its own: a graph cannot be captured from the default one.
+        // A stream of its own: the default one waits for those of candle.
         let stream = context.new_stream()?;
         let module = context.load_module(Ptx::from_binary(FAT_BINARY.to_vec())).map_err(|error| {
             Error::Invalid(format!("the GPU cannot run the engine's own kernels ({error})"))
@@ -141,9 +141,10 @@ impl Launcher for Driver {
             return Ok(());
         }
         self.context.bind_to_thread()?;
-        // SAFETY: the region is of this context's memory. The call returns when it has read the slice, which is pageable
-        // memory.
+        // SAFETY: the region is of this context's memory. The slice is borrowed until the stream has been waited for: where
+        // the GPU reads pageable memory by itself, the call may return before the copy is made.
         unsafe { result::memcpy_htod_async(to.address.0, bytes, self.stream.cu_stream()) }?;
+        self.stream.synchronize()?;
         Ok(())
     }
 
@@ -182,6 +183,7 @@ impl Launcher for Driver {
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
+        self.context.bind_to_thread()?;
         let function = self.function(launch.kernel, launch.shared)?;
         let values: Vec<u64> = launch.arguments.iter().map(|argument| argument.bits()).collect();
         let mut builder = self.stream.launch_builder(&function);

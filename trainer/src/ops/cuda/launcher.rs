@@ -209,7 +209,7 @@ pub trait Launcher {
     /// The device lacks the memory.
     fn allocate(&self, bytes: usize) -> Result<Self::Memory>;
 
-    /// Copies `to.bytes` bytes from the host, which may change them afterwards.
+    /// Waits for what was started and copies `to.bytes` bytes from the host.
     ///
     /// # Errors
     /// There are fewer or more, or the device fails.
