@@ -8,7 +8,8 @@
 #
 #     device     the GPU, its driver and clocks
 #     kernels    every kernel against the CPU's operations, and the engine against the CPU's and candle's
-#     reference  the engine against PyTorch's values in golden/
+#     reference  ten steps of the engine against PyTorch's bf16 run in golden/bf16, within the noise of bf16
+#     candle     the engine through candle, in f32, against PyTorch's values in golden/
 #     bench      time by kernel beside the prediction; ten steps of smollm2-70m at context 8,192: tokens/s and MFU
 #     pytorch    ten steps of the same with torch.compile, scaled_dot_product_attention and fused AdamW
 #
@@ -69,6 +70,15 @@ device() {
     "$(quoted "$(smi driver_version)")" "$(quoted "$(smi clocks.sm,clocks.mem,clocks.max.sm,power.limit)")"
 }
 
+# With the arguments of thimble-train that run in the emulator.
+emulated() {
+  if ! "$train" device --device emulator >/dev/null 2>&1; then
+    echo "the binary has no emulator: build it with trainer/cuda/build.sh --features emulator" >&2
+    return 77
+  fi
+  "$train" "$@"
+}
+
 # With the options of train_pytorch.py.
 pytorch() {
   if ! "$python" -c 'import torch' 2>/dev/null; then
@@ -81,6 +91,7 @@ pytorch() {
 # timeout runs programs and not functions, so the script calls itself for these.
 case ${CHECK_PART:-} in
   device) device "$1"; exit ;;
+  emulated) emulated "$@"; exit ;;
   pytorch) pytorch "$@"; exit ;;
 esac
 
@@ -96,6 +107,12 @@ for argument in "$@"; do
   esac
 done
 
+# cuBLAS and cuRAND of PyTorch's wheels, for a system that has none.
+if [ -z "${THIMBLE_CUDA_LIBS:-}" ] &&
+  found=$("$python" -c 'import nvidia; print(":".join(path + "/*/lib" for path in nvidia.__path__))' 2>/dev/null); then
+  export THIMBLE_CUDA_LIBS="$found"
+fi
+
 [ -x "$train" ] || { echo "check.sh: expected $train, found none: make this folder with pack.sh" >&2; exit 2; }
 command -v timeout >/dev/null 2>&1 || { echo "check.sh: expected the command timeout (coreutils), found none" >&2; exit 2; }
 mkdir -p "$here/logs"
@@ -110,14 +127,16 @@ esac
 cd "$here" || exit 2
 if [ -n "$rehearse" ]; then
   part device 30 env CHECK_PART=device "$here/check.sh" cpu
-  part kernels 240 "$train" bench --parity --rehearse --json
-  part reference 120 "$train" parity golden --device candle --json
-  part bench 240 "$train" bench --rehearse --json
+  part kernels 240 env CHECK_PART=emulated "$here/check.sh" bench --parity --rehearse --json
+  part reference 120 env CHECK_PART=emulated "$here/check.sh" parity golden/bf16 --device emulator --json
+  part candle 120 "$train" parity golden --device candle --json
+  part bench 240 env CHECK_PART=emulated "$here/check.sh" bench --rehearse --json
   part pytorch 120 env CHECK_PART=pytorch "$here/check.sh" --steps 2 --warmup 1 --layers 2 --batch 2 --context 64
 else
   part device 30 env CHECK_PART=device "$here/check.sh" cuda
   part kernels 90 "$train" bench --parity --json
-  part reference 60 "$train" parity golden --device cuda --json
+  part reference 60 "$train" parity golden/bf16 --device cuda --json
+  part candle 60 "$train" parity golden --device cuda --json
   part bench 150 "$train" bench smollm2-70m --steps 10 --json
   # The peak that the bench found, for the MFU beside.
   peak=$(sed -n 's/.*"peak_tflops": *\([0-9.]*\).*/\1/p' logs/bench.json | head -n 1)

@@ -26,13 +26,14 @@ if [ -e "$folder" ] && [ ! -e "$folder/check.sh" ] && [ -n "$(ls -A "$folder")" 
   fail "$folder is there and is not this script's: name another folder or remove it"
 fi
 
-mkdir -p "$folder/golden"
+mkdir -p "$folder/golden/bf16"
 cp "$binary" "$folder/thimble-train"
 # Symbols are a third of the file and say nothing on another machine.
 if command -v strip >/dev/null 2>&1; then strip "$folder/thimble-train"; fi
 cp "$here/check.sh" "$root/benches/train_pytorch.py" "$folder/"
-for file in config.json model.safetensors gradients.safetensors steps.json after10.safetensors; do
-  cp "$root/tests/golden/train/$file" "$folder/golden/"
+for file in config.json model.safetensors gradients.safetensors steps.json after10.safetensors \
+  bf16/config.json bf16/model.safetensors bf16/steps.json bf16/update-f32.safetensors bf16/update-bf16.safetensors; do
+  cp "$root/tests/golden/train/$file" "$folder/golden/$file"
 done
 
 size=$(du -sk "$folder" | cut -f 1)

@@ -5,13 +5,13 @@ use thimble_runtime::format::Config;
 use thimble_trainer::device::{DeviceRequest, DeviceWork, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::ops::{BufferLengths, Ops};
-use thimble_trainer::parity::{Comparison, compare};
-use thimble_trainer::recipe::Precision;
+use thimble_trainer::parity::{Comparison, compare, reference_model};
 
 /// Compare the engine with PyTorch on a folder of reference values.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Flags {
-    /// The folder. Pretraining: config.json, model.safetensors, gradients.safetensors, steps.json, after10.safetensors.
+    /// The folder. Pretraining: config.json, model.safetensors, gradients.safetensors, steps.json, after10.safetensors, or in bf16
+    /// update-f32.safetensors and update-bf16.safetensors in the place of the gradients and the end.
     /// Conversations and preferences: model/, sft.json or dpo.json, after5.safetensors
     folder: PathBuf,
     /// Print one JSON object.
@@ -20,7 +20,7 @@ pub(crate) struct Flags {
     /// Threads [default: one for each core].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// auto, cpu, cuda or cuda:N, in f32 on all; candle for the CUDA path's operations on the CPU, slow, for checking.
+    /// auto, cpu, cuda or cuda:N, in f32 but for a folder in bf16; candle for the CUDA path's operations on the CPU, slow, for checking.
     #[arg(long, default_value_t)]
     device: DeviceRequest,
 }
@@ -29,8 +29,8 @@ impl Flags {
     pub(crate) fn run(self) -> Result<()> {
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
-        // In f32 the operations do not depend on the model.
-        let found = chosen.run(ParityRun { folder: &self.folder }, &Config::PLAIN, Precision::F32)?;
+        let (model, precision) = reference_model(&self.folder)?;
+        let found = chosen.run(ParityRun { folder: &self.folder }, &model, precision)?;
         if self.json {
             println!("{}", serde_json::json!(found));
         } else {
@@ -68,6 +68,15 @@ fn show(found: &Comparison) {
             );
             println!("worst loss of a step  {:.2e} of 1e-4", found.worst_step_loss);
             println!("worst weight after    {:.2e} of 1e-4", found.worst_weight_rel);
+        }
+        Comparison::Bf16(found) => {
+            let noise = found.noise;
+            println!("{}", found.device);
+            println!("distance of             losses      update");
+            for (name, run) in [("PyTorch's f32", found.to_f32), ("PyTorch's bf16", found.to_bf16)] {
+                println!("  to {name:<15} {:>10.1e}  {:>10.1e}", run.losses, run.update);
+            }
+            println!("  noise of bf16       {:>10.1e}  {:>10.1e}", noise.losses, noise.update);
         }
         Comparison::Tuning(found) => {
             println!("masks that differ     {}", found.masks_differing);

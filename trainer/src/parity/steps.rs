@@ -11,6 +11,7 @@ use crate::export::read_model;
 use crate::model::{Engine, EngineOptions};
 use crate::ops::{AdamW, Buffer, BufferLengths, Ops};
 use crate::weights::read_weights;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use thimble_runtime::format::Config;
@@ -49,12 +50,12 @@ struct ReferenceSteps {
 }
 
 #[derive(Deserialize)]
-struct Hyperparameters {
-    beta1: f64,
-    beta2: f64,
-    epsilon: f64,
-    weight_decay_on_matrices: f64,
-    clip: f64,
+pub(super) struct Hyperparameters {
+    pub(super) beta1: f64,
+    pub(super) beta2: f64,
+    pub(super) epsilon: f64,
+    pub(super) weight_decay_on_matrices: f64,
+    pub(super) clip: f64,
 }
 
 #[derive(Deserialize)]
@@ -72,11 +73,7 @@ pub fn parity<O: Ops>(
     device: impl FnOnce(&Config, BufferLengths) -> Result<O>,
 ) -> Result<Parity> {
     let (config, start) = read_model(folder)?;
-    let steps = folder.join("steps.json");
-    let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
-    let steps: ReferenceSteps = serde_json::from_slice(&text).map_err(|error| {
-        Error::Invalid(format!("{}: not the form of a parity folder: {error}", steps.display()))
-    })?;
+    let steps: ReferenceSteps = read_steps(folder)?;
     if steps.batches.is_empty() || steps.batches.len() < steps.trajectory.len() {
         return Err(Error::Invalid(format!(
             "{}: {} batches for {} steps",
@@ -131,7 +128,16 @@ pub fn parity<O: Ops>(
     })
 }
 
-fn batch(rows: &[Vec<u32>]) -> TrainingBatch {
+/// The folder's `steps.json`.
+pub(super) fn read_steps<T: DeserializeOwned>(folder: &Path) -> Result<T> {
+    let steps = folder.join("steps.json");
+    let text = std::fs::read(&steps).map_err(Error::file(&steps, "read"))?;
+    serde_json::from_slice(&text).map_err(|error| {
+        Error::Invalid(format!("{}: not the form of a parity folder: {error}", steps.display()))
+    })
+}
+
+pub(super) fn batch(rows: &[Vec<u32>]) -> TrainingBatch {
     let context = rows.first().map_or(0, |row| row.len().saturating_sub(1));
     let tokens = rows.len() * context;
     TrainingBatch::new(rows.len(), context, rows.concat(), vec![0; tokens])
