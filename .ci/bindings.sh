@@ -41,7 +41,7 @@ from_python() {
         python3 -m venv "$venv"
     }
     "$venv/bin/pip" install --quiet --upgrade pip
-    "$venv/bin/pip" install --quiet pytest mypy
+    "$venv/bin/pip" install --quiet pytest mypy pydantic
     # With the workspace's own profile for tests; without the switch it is a release.
     "$venv/bin/pip" install --quiet --force-reinstall -C build-args=--profile=dev ./bindings/python
     # Outside of the checkout, so that the installed package is what is imported and checked.

@@ -4,6 +4,7 @@ use crate::{ApiError, Model};
 use std::path::Path;
 use std::sync::Arc;
 use thimble_files::{OpenError, OpenedAdapter};
+use thimble_host::{InferencePlan, InferenceSettings};
 use thimble_runtime::adapter::{AdapterSet, WeightedAdapter};
 
 /// An adapter in memory, checked against a model.
@@ -70,7 +71,7 @@ impl Model {
     ///
     /// # Errors
     /// One of them was trained on another model, or there are too many.
-    pub(crate) fn measure_adapters(&self, adapters: &[AdapterWeight]) -> Result<(usize, u64), ApiError> {
+    fn measure_adapters(&self, adapters: &[AdapterWeight]) -> Result<(usize, u64), ApiError> {
         for chosen in adapters {
             self.check_adapter(&chosen.adapter)?;
         }
@@ -78,6 +79,26 @@ impl Model {
         let rank = WeightedAdapter::largest_rank(&weighted);
         AdapterSet::new(&weighted, self.file()?.config(), rank).map_err(ApiError::other)?;
         Ok((rank, weighted.iter().map(|adapter| adapter.file.bytes().len() as u64).sum()))
+    }
+
+    /// The plan of a chat with these adapters.
+    ///
+    /// # Errors
+    /// They are for another model, or exceed the budget.
+    pub(crate) fn plan_with(&self, adapters: &[AdapterWeight]) -> Result<InferencePlan, ApiError> {
+        if adapters.is_empty() {
+            return Ok(self.plan);
+        }
+        let (adapter_rank, adapter_bytes) = self.measure_adapters(adapters)?;
+        let file = self.file()?;
+        let plan = InferencePlan::new(file.config(), &InferenceSettings { adapter_rank, ..self.settings })?;
+        // A GPU has a copy of them.
+        let copies = if self.gpu_bytes > 0 { 2 } else { 1 };
+        let needed = (file.bytes().len() + plan.bytes()) as u64 + self.gpu_bytes + copies * adapter_bytes;
+        match self.budget.filter(|&budget| needed > budget) {
+            Some(budget) => Err(ApiError::TooLarge { needed, budget }),
+            None => Ok(plan),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From the form of an answer to what keeps it: a compiled grammar, which the model's vocabulary keeps for later answers.
 
-use crate::{AnswerFormat, ApiError, Model};
+use crate::{AnswerFormat, ApiError};
 #[cfg(feature = "grammar")]
 use std::sync::{Arc, OnceLock};
 #[cfg(not(feature = "grammar"))]
@@ -8,6 +8,7 @@ use thimble_chat::tools::ToolChoice;
 use thimble_chat::{TokenConstraint, Toolset};
 #[cfg(feature = "grammar")]
 use thimble_grammar::{Grammar, GrammarLimits, GrammarSource, Vocabulary};
+use thimble_runtime::format::ModelFile;
 
 /// The vocabulary of a model as grammars need it, made with the first answer that has a form.
 #[derive(Default)]
@@ -35,23 +36,31 @@ impl From<&AnswerFormat> for GrammarSource {
     }
 }
 
-impl Model {
+impl Grammars {
     /// A constraint that keeps an answer in a form.
     ///
     /// # Errors
     /// The form is not supported or too complex, or this library was built without grammars.
     #[cfg(feature = "grammar")]
-    pub(crate) fn constraint(&self, format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
-        self.compiled(&format.into())
+    pub(crate) fn constraint(
+        &self,
+        file: &ModelFile<'_>,
+        format: &AnswerFormat,
+    ) -> Result<Box<dyn TokenConstraint>, ApiError> {
+        self.compiled(file, &format.into())
     }
 
     #[cfg(feature = "grammar")]
-    fn compiled(&self, source: &GrammarSource) -> Result<Box<dyn TokenConstraint>, ApiError> {
-        let vocabulary = match self.grammars.vocabulary.get() {
+    fn compiled(
+        &self,
+        file: &ModelFile<'_>,
+        source: &GrammarSource,
+    ) -> Result<Box<dyn TokenConstraint>, ApiError> {
+        let vocabulary = match self.vocabulary.get() {
             Some(vocabulary) => vocabulary,
             None => {
-                let made = Vocabulary::of(&self.file()?).map_err(ApiError::other)?;
-                self.grammars.vocabulary.get_or_init(|| made)
+                let made = Vocabulary::of(file).map_err(ApiError::other)?;
+                self.vocabulary.get_or_init(|| made)
             }
         };
         let grammar = Grammar::compile(vocabulary, source, &GrammarLimits::default());
@@ -64,7 +73,11 @@ impl Model {
     /// # Errors
     /// This library was built without grammars.
     #[cfg(not(feature = "grammar"))]
-    pub(crate) fn constraint(&self, _format: &AnswerFormat) -> Result<Box<dyn TokenConstraint>, ApiError> {
+    pub(crate) fn constraint(
+        &self,
+        _file: &ModelFile<'_>,
+        _format: &AnswerFormat,
+    ) -> Result<Box<dyn TokenConstraint>, ApiError> {
         Err(ApiError::other(
             "this library was built without the feature `grammar`, which forms of answers need",
         ))
@@ -75,9 +88,13 @@ impl Model {
     /// # Errors
     /// A tool's parameters are not supported or too complex.
     #[cfg(feature = "grammar")]
-    pub(crate) fn calls(&self, tools: &Toolset) -> Result<Option<Box<dyn TokenConstraint>>, ApiError> {
+    pub(crate) fn calls(
+        &self,
+        file: &ModelFile<'_>,
+        tools: &Toolset,
+    ) -> Result<Option<Box<dyn TokenConstraint>>, ApiError> {
         let source = thimble_grammar::tool_grammar(tools).map_err(ApiError::other)?;
-        source.map(|source| self.compiled(&source)).transpose()
+        source.map(|source| self.compiled(file, &source)).transpose()
     }
 
     /// Nothing: calls are read, and reported as text if they are not valid.
@@ -85,7 +102,11 @@ impl Model {
     /// # Errors
     /// A call is required, which takes a grammar.
     #[cfg(not(feature = "grammar"))]
-    pub(crate) fn calls(&self, tools: &Toolset) -> Result<Option<Box<dyn TokenConstraint>>, ApiError> {
+    pub(crate) fn calls(
+        &self,
+        _file: &ModelFile<'_>,
+        tools: &Toolset,
+    ) -> Result<Option<Box<dyn TokenConstraint>>, ApiError> {
         match tools.choice() {
             ToolChoice::Auto | ToolChoice::None => Ok(None),
             ToolChoice::Required | ToolChoice::Named(_) => Err(ApiError::other(

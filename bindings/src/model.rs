@@ -1,7 +1,7 @@
 //! An open model file.
 
+use crate::ApiError;
 use crate::grammar::Grammars;
-use crate::{AdapterWeight, ApiError};
 use std::path::Path;
 use std::sync::Arc;
 use thimble_files::MappedModel;
@@ -92,9 +92,9 @@ pub struct Model {
     pub(crate) plan: InferencePlan,
     pub(crate) path: String,
     pub(crate) grammars: Grammars,
-    settings: InferenceSettings,
-    budget: Option<u64>,
-    gpu_bytes: u64,
+    pub(crate) settings: InferenceSettings,
+    pub(crate) budget: Option<u64>,
+    pub(crate) gpu_bytes: u64,
 }
 
 #[uniffi::export]
@@ -205,26 +205,6 @@ impl Model {
     /// [`ApiError::Damaged`] if it has changed since it was opened.
     pub(crate) fn file(&self) -> Result<ModelFile<'_>, ApiError> {
         self.mapped.file().map_err(|error| ApiError::format(&self.path, &error))
-    }
-
-    /// The plan of a chat with these adapters.
-    ///
-    /// # Errors
-    /// They are for another model, or exceed the budget.
-    pub(crate) fn plan_with(&self, adapters: &[AdapterWeight]) -> Result<InferencePlan, ApiError> {
-        if adapters.is_empty() {
-            return Ok(self.plan);
-        }
-        let (adapter_rank, adapter_bytes) = self.measure_adapters(adapters)?;
-        let file = self.file()?;
-        let plan = InferencePlan::new(file.config(), &InferenceSettings { adapter_rank, ..self.settings })?;
-        // A GPU has a copy of them.
-        let copies = if self.gpu_bytes > 0 { 2 } else { 1 };
-        let needed = (file.bytes().len() + plan.bytes()) as u64 + self.gpu_bytes + copies * adapter_bytes;
-        match self.budget.filter(|&budget| needed > budget) {
-            Some(budget) => Err(ApiError::TooLarge { needed, budget }),
-            None => Ok(plan),
-        }
     }
 
     /// Lends a session to `work`, and frees its memory afterwards.

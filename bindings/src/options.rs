@@ -1,6 +1,6 @@
 //! What an app asks of one answer.
 
-use crate::{ApiError, probabilities};
+use crate::ApiError;
 
 /// The form that an answer must have. Sampling excludes every token that would break it, so a complete answer has the form;
 /// [`crate::Reply::complete`] tells whether it is one.
@@ -79,7 +79,7 @@ impl AnswerOptions {
     /// A stop text is empty, or there are too many alternatives.
     pub(crate) fn check(&self) -> Result<(), ApiError> {
         check_stops(&self.stop)?;
-        self.log_probabilities.map_or(Ok(()), |most| probabilities::checked(most).map(drop))
+        self.log_probabilities.map_or(Ok(()), |most| checked_alternatives(most).map(drop))
     }
 }
 
@@ -92,4 +92,20 @@ pub(crate) fn check_stops(stops: &[String]) -> Result<(), ApiError> {
         true => Err(ApiError::other("a stop string is empty: expected at least one character")),
         false => Ok(()),
     }
+}
+
+/// Most alternatives of a token.
+const MOST_ALTERNATIVES: u32 = 20;
+
+/// Checks a number of alternatives.
+///
+/// # Errors
+/// It is too large.
+pub(crate) fn checked_alternatives(alternatives: u32) -> Result<usize, ApiError> {
+    if alternatives > MOST_ALTERNATIVES {
+        return Err(ApiError::other(format!(
+            "{alternatives} alternatives of each token were requested, expected at most {MOST_ALTERNATIVES}"
+        )));
+    }
+    Ok(alternatives as usize)
 }

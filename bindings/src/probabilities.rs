@@ -1,5 +1,6 @@
 //! Tokens and their log-probabilities.
 
+use crate::options::checked_alternatives;
 use crate::{ApiError, Model};
 use thimble_runtime::Token;
 use thimble_runtime::sampler::{LikelyToken, SampledToken, log_probability, most_likely};
@@ -27,22 +28,6 @@ pub struct AlternativeToken {
     pub text: String,
     /// Its log-probability, nats.
     pub log_probability: f32,
-}
-
-/// Most alternatives of a token.
-const MOST_ALTERNATIVES: u32 = 20;
-
-/// Checks a number of alternatives.
-///
-/// # Errors
-/// It is too large.
-pub(crate) fn checked(alternatives: u32) -> Result<usize, ApiError> {
-    if alternatives > MOST_ALTERNATIVES {
-        return Err(ApiError::other(format!(
-            "{alternatives} alternatives of each token were requested, expected at most {MOST_ALTERNATIVES}"
-        )));
-    }
-    Ok(alternatives as usize)
 }
 
 /// A token that was drawn or is given, with the likeliest ones in its place.
@@ -126,7 +111,7 @@ impl Model {
         text: String,
         alternatives: u32,
     ) -> Result<Vec<TokenLogProbability>, ApiError> {
-        let alternatives = checked(alternatives)?;
+        let alternatives = checked_alternatives(alternatives)?;
         let mut scored = Vec::new();
         self.with_generator(&mut |file, generator| {
             let mut tokens = thimble_host::encode_prompt_text(file, &prompt)?;

@@ -92,12 +92,14 @@ impl SessionSource for ModelSessions {
 
     fn form(&self, options: &AnswerOptions) -> Result<Form, ApiError> {
         if let Some(format) = &options.format {
-            return Ok(Form { constraint: Some(self.model.constraint(format)?), tools: None });
+            let constraint = self.model.grammars.constraint(&self.model.file()?, format)?;
+            return Ok(Form { constraint: Some(constraint), tools: None });
         }
         let Some(tools) = toolset(&self.model, &self.tools, options.tool_choice.as_ref())? else {
             return Ok(Form::default());
         };
-        Ok(Form { constraint: self.model.calls(&tools)?, tools: Some(tools) })
+        let constraint = self.model.grammars.calls(&self.model.file()?, &tools)?;
+        Ok(Form { constraint, tools: Some(tools) })
     }
 
     fn forget(&self) {

@@ -85,8 +85,7 @@ impl Adapters {
 
     /// The adapters with their weights.
     pub(crate) fn weighted(&self) -> Result<Vec<WeightedAdapter<'_>>, Failure> {
-        let weighted = |(adapter, weight): &'_ _| weighted(adapter, *weight);
-        self.opened.iter().map(weighted).collect()
+        self.opened.iter().map(|(adapter, weight)| weighted(adapter, *weight)).collect()
     }
 
     /// The largest rank, which the memory of a session is planned for.

@@ -1,4 +1,5 @@
-//! Writes a tiny model with random weights and a chat template: `tiny_model FILE`. For tests in other languages.
+//! Writes a tiny model with random weights and a chat template: `tiny_model FILE [CONTEXT]`, with a context of 512 tokens
+//! unless given. For tests in other languages.
 
 #[allow(clippy::unwrap_used, reason = "shared with the tests")]
 #[path = "../tests/tiny/mod.rs"]
@@ -10,7 +11,11 @@ use thimble_converter::{BlockType, ConversionOptions, convert};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::env::args_os().nth(1).map(PathBuf::from).ok_or("expected the name of a file to write")?;
     let folder = tempfile::tempdir()?;
-    tiny::Folder::new(tiny::ODD, BlockType::F32).write(folder.path(), 1);
+    let mut model = tiny::Folder::new(tiny::ODD, BlockType::F32);
+    if let Some(context) = std::env::args().nth(2) {
+        model.config["max_position_embeddings"] = context.parse::<u32>()?.into();
+    }
+    model.write(folder.path(), 1);
     convert(folder.path(), &file, &ConversionOptions::default(), &mut |_| {})?;
     Ok(())
 }

@@ -97,8 +97,8 @@ fn with_adapters<R>(
     let plan = InferencePlan::new(file.config(), settings).unwrap();
     let (mut memory, pool) = (plan.allocate().unwrap(), SpinPool::new(plan.threads()).unwrap());
     let mut session = generator(&file, &plan, &mut memory, &pool).unwrap();
-    let weighted = |(adapter, weight): &(&'_ _, f32)| weighted(adapter, *weight);
-    let weighted: Vec<WeightedAdapter<'_>> = adapters.iter().map(weighted).collect();
+    let weighted: Vec<WeightedAdapter<'_>> =
+        adapters.iter().map(|(adapter, weight)| weighted(adapter, *weight)).collect();
     set_adapters(&mut session, &weighted).unwrap();
     work(&mut session)
 }

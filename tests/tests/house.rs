@@ -107,8 +107,12 @@ const SHARED_NAMES: [(&str, &str); 6] = [
     ("Backend", "the FFI's mirror of BackendKind; apps see the name"),
     ("MatmulVariant", "the host's has no value; it stands in for the GPU's in builds without one"),
     ("Message", "the FFI's record of a message; apps see the name"),
+    ("Pooling", "the FFI's mirror of the runtime's; apps see the name"),
     ("Result", "an alias with the crate's own error"),
     ("Sampling", "the FFI's mirror of the runtime's settings; apps see the name"),
+    ("ToolCall", "the FFI's record, with JSON as text; apps see the name"),
+    ("ToolChoice", "the FFI's mirror of the chat's; apps see the name"),
+    ("ToolDefinition", "the FFI's record, with JSON as text; apps see the name"),
     ("Vocabulary", "the converter's is what a source's tokenizer holds; the grammar's is prepared for masks"),
 ];
 

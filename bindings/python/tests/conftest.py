@@ -38,7 +38,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("cargo"):
         missing("THIMBLE_MODEL names no model, and there is no cargo to make one with")
     made = tmp_path_factory.mktemp("model") / "tiny.thimble"
-    command = ["cargo", "run", "--quiet", "-p", "conformance", "--example", "tiny_model", "--", str(made)]
+    command = ["cargo", "run", "--quiet", "-p", "conformance", "--example", "tiny_model", "--", str(made), "2048"]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     return made
 

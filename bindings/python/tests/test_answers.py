@@ -2,11 +2,12 @@
 
 import asyncio
 import dataclasses
+import json
 import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, Optional, TypedDict
+from typing import Any, Literal, Optional, TypedDict
 
 import pytest
 from conftest import greedy, lively
@@ -83,10 +84,10 @@ def test_log_probabilities(model: Model) -> None:
 
 
 def test_sampling_settings(model: Model) -> None:
-    options = {"max_tokens": 1, "log_probabilities": 2}
-    best, second = model.complete("a", sampling=greedy(), **options).reply.log_probabilities[0].alternatives  # type: ignore[arg-type]
+    options: dict[str, Any] = {"max_tokens": 1, "log_probabilities": 2}
+    best, second = model.complete("a", sampling=greedy(), **options).reply.log_probabilities[0].alternatives
     banned = Sampling(temperature=0.0, repetition_penalty=1.0, logit_bias={best.token: -math.inf})
-    assert model.complete("a", sampling=banned, **options).reply.log_probabilities[0].token == second.token  # type: ignore[arg-type]
+    assert model.complete("a", sampling=banned, **options).reply.log_probabilities[0].token == second.token
     # Nothing but the likeliest token is left, whatever the temperature.
     certain = Sampling(temperature=2.0, min_p=1.0, repetition_penalty=1.0, seed=3)
     text = model.complete("a", sampling=certain, max_tokens=8).reply.text
@@ -145,16 +146,17 @@ def test_a_value_that_the_limit_ends_is_an_error(model: Model) -> None:
 
 def test_a_form_that_cannot_be_kept_is_refused_before_anything_is_generated(model: Model) -> None:
     chat = model.chat(sampling=lively())
-    for form, expected in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"schema": {"type": "object", "not": {"required": ["a"]}}}, "not"),
         ({"schema": {"type": 1}}, "schema|Schema"),
         ({"regex": "("}, "regular expression"),
         ({"choices": []}, "choice"),
-        ({"lark": "start:"}, "Lark"),
+        ({"lark": "start: other"}, "Lark"),
         ({"gbnf": "root"}, "GBNF"),
-    ]:
+    ]
+    for form, expected in cases:
         with pytest.raises(ThimbleError, match=expected):
-            chat.ask(QUESTION, **form)  # type: ignore[call-overload]
+            chat.ask(QUESTION, **form)
     assert chat.history == []
     with pytest.raises(ValueError, match="schema and choices"):
         chat.ask(QUESTION, schema=int, choices=["a"])  # type: ignore[call-overload]
@@ -181,7 +183,93 @@ def test_a_form_goes_on_in_another_session(model: Model) -> None:
     assert len(answer.reply.text) == 60 and answer.reply.text.isalpha()
 
 
-@pytest.mark.parametrize("name", ["values"])
+def weather(city: Literal["Paris", "Rome"], days: int = 1) -> str:
+    """The weather in a city."""
+    return f"sunny in {city} for {days} days"
+
+
+def test_calls_name_tools_and_have_valid_arguments(model: Model) -> None:
+    chat = model.chat(tools=[weather], sampling=lively(), max_tokens=300)
+    reply = chat.send("Weather in Paris?", tool_choice=weather).reply
+    assert reply.complete and reply.finish == Finish.STOP
+    (call,) = reply.tool_calls
+    arguments = json.loads(call.arguments)
+    assert call.name == "weather" and arguments["city"] in ("Paris", "Rome") and isinstance(arguments.get("days", 1), int)
+    result = chat.run_tool(call)
+    assert result.call_id == call.id and result.content.startswith(f"sunny in {arguments['city']}")
+    with pytest.raises(ThimbleError, match="wait"):
+        chat.send("And in Rome?").reply
+    with pytest.raises(ThimbleError, match="one result"):
+        chat.send_tool_results([]).reply
+    said = chat.send_tool_results([result], tool_choice="none").reply
+    assert said.tool_calls == []
+    assert [bool(message.tool_calls) for message in chat.history] == [False, True, False, False]
+    assert chat.history[2].tool_results == [result] and chat.history[3].text == said.text
+    # The same chat again, from OpenAI's form of its messages.
+    function = {"name": call.name, "arguments": call.arguments}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Weather in Paris?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": call.id, "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": call.id, "content": result.content},
+    ]
+    again = model.chat(tools=[weather], messages=messages, sampling=lively(), max_tokens=5)
+    assert again.history[1].tool_calls == [call]
+    assert again.retry().reply.text == again.history[-1].text
+    # Text that looks like a call is no call where there are none.
+    assert model.chat(sampling=lively(), max_tokens=5).send("x").reply.tool_calls == []
+
+
+def test_tools_run_until_the_model_answers(model: Model) -> None:
+    called: list[str] = []
+
+    def note(text: Literal["a", "b"]) -> None:
+        """Notes a text."""
+        called.append(text)
+
+    chat = model.chat(tools=[note], sampling=lively(), max_tokens=60)
+    reply = chat.run_tools("Note something.", tool_choice="required")
+    assert reply.tool_calls == [] and called and set(called) <= {"a", "b"}
+
+    def broken(text: str) -> None:
+        """Raises."""
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        model.chat(tools=[broken], sampling=lively()).run_tools("Go.", tool_choice=broken)
+
+
+def test_tools_that_cannot_be_offered_are_refused(model: Model) -> None:
+    cases: list[tuple[list[Any], str]] = [
+        ([weather, weather], "two tools"),
+        ([{"name": "bad name", "parameters": {"type": "object"}}], "name"),
+    ]
+    for tools, expected in cases:
+        with pytest.raises(ThimbleError, match=expected):
+            model.chat(tools=tools)
+    with pytest.raises(ThimbleError, match="no tools"):
+        model.chat().send("x", tool_choice="required").reply
+    with pytest.raises(ThimbleError, match="other"):
+        model.chat(tools=[weather]).send("x", tool_choice="other").reply
+    unsupported = {"name": "f", "parameters": {"type": "object", "not": {"required": ["a"]}}}
+    with pytest.raises(ThimbleError, match="not"):
+        model.chat(tools=[unsupported]).send("x").reply
+
+
+def test_calls_come_back_from_a_journal(model: Model, tmp_path: Path) -> None:
+    journal = tmp_path / "chat.jsonl"
+    with model.chat(tools=[weather], sampling=lively(), max_tokens=300, journal=journal) as chat:
+        reply = chat.send("Weather?", tool_choice="required").reply
+        before = chat.history
+    with model.chat(tools=[weather], sampling=lively(), max_tokens=5, journal=journal) as chat:
+        assert chat.history == before and chat.history[-1].tool_calls == reply.tool_calls
+        said = chat.send_tool_results([chat.run_tool(call) for call in reply.tool_calls], tool_choice="none").reply
+        whole = chat.history
+        assert whole[-1].text == said.text
+    with model.chat(journal=journal) as chat:
+        assert chat.history == whole
+
+
+@pytest.mark.parametrize("name", ["values", "tools"])
 def test_examples(path: Path, name: str) -> None:
     script = Path(__file__).parents[1] / "examples" / f"{name}.py"
     subprocess.run([sys.executable, script, path], check=True, timeout=300)

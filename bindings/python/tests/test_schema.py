@@ -110,8 +110,8 @@ def test_what_json_lacks_is_refused() -> None:
 
 def test_pydantic_models_validate_themselves() -> None:
     pydantic = pytest.importorskip("pydantic")
-    city = pydantic.create_model("City", name=(str, ...), people=(int, ...))
-    trip = pydantic.create_model("Trip", cities=(list[city], ...))
+    city: Any = pydantic.create_model("City", name=(str, ...), people=(int, ...))
+    trip: Any = pydantic.create_model("Trip", cities=(list[city], ...))
     made = shape(trip).parse('{"cities": [{"name": "Paris", "people": 2}]}')
     assert made == trip(cities=[city(name="Paris", people=2)])
     many = shape(list[trip])
@@ -187,12 +187,13 @@ def test_messages_of_other_libraries() -> None:
     assert messages[0].text == "Hi"
     assert messages[1].tool_calls[0] == ToolCall(id="c", name="weather", arguments='{"city": "Paris"}')
     assert [result.content for result in messages[2].tool_results] == ["sunny", "rainy"]
-    for wrong, expected in [
+    cases: list[tuple[list[dict[str, Any]], str]] = [
         ([{"role": "wizard", "content": ""}], "role"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "expected text"),
         ([{"role": "user", "content": "a"}, {"role": "system", "content": "b"}], "system"),
         ([{"role": "assistant", "tool_calls": [{}]}], "name"),
-    ]:
+    ]
+    for wrong, expected in cases:
         with pytest.raises(ValueError, match=expected):
             read(wrong, None)
     with pytest.raises(ValueError, match="one system message"):

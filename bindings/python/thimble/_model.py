@@ -187,10 +187,12 @@ class Model:
     def embed(self, texts: str, *, pooling: Pooled = "mean") -> array[float]: ...
 
     @overload
-    def embed(self, texts: Iterable[str], *, pooling: Pooled = "mean") -> list[array[float]]: ...
+    def embed(
+        self, texts: Union[list[str], tuple[str, ...]], *, pooling: Pooled = "mean"
+    ) -> list[array[float]]: ...
 
     def embed(
-        self, texts: Union[str, Iterable[str]], *, pooling: Pooled = "mean"
+        self, texts: Union[str, list[str], tuple[str, ...]], *, pooling: Pooled = "mean"
     ) -> Union[array[float], list[array[float]]]:
         """The embedding of a text, or of each of several: an array of floats of length 1, which `numpy.asarray` shares.
 

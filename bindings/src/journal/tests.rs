@@ -5,6 +5,7 @@ use crate::claim::Claim;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use thimble_chat::Turn;
 
 fn begun(system: Option<&str>) -> Held {
     let conversation = Conversation { system: system.map(str::to_owned), turns: Vec::new() };

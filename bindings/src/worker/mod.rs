@@ -97,7 +97,7 @@ impl Worker {
         });
         let (partial, busy) = (None, Busy::new());
         let request = AnswerRequest { ask, options, accepted, partial, listener, cancelled, busy };
-        requests.send(Request::Answer(request));
+        requests.send(Request::Answer(Box::new(request)));
         handle
     }
 

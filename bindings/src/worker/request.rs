@@ -14,7 +14,7 @@ use thimble_runtime::Token;
 /// Something for the thread to do.
 pub(super) enum Request {
     /// Answer a message.
-    Answer(AnswerRequest),
+    Answer(Box<AnswerRequest>),
     /// Go on with another conversation, which has this number.
     Replace(Conversation, u64),
     /// Give the session's memory back, for the memory request with this number.

@@ -1,11 +1,13 @@
 //! The hand-over between callers and the worker's thread, with a script in place of a model. Small, so that miri
 //! can run it with many schedules: it finds data races, and calls that wait for each other for ever.
 
+mod cancelled;
+
 use super::*;
 use crate::{Finish, ListenerError, Reply};
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use thimble_chat::{AnswerPiece, ChatError, ChatModel, ChatPrompt};
+use thimble_chat::{ChatError, ChatModel, ChatPrompt};
 use thimble_host::SpinPool;
 use thimble_runtime::Token;
 use thimble_runtime::sampler::TokenMask;
@@ -329,47 +331,6 @@ fn memory_is_given_back_while_work_waits_and_the_answer_goes_on() {
         assert_eq!(text, if cancel { "a" } else { "aabcde" });
         assert_eq!(end.unwrap().text, text);
         assert_eq!(worker.conversation().turns[0].answer, text);
-    }
-}
-
-#[test]
-fn an_answer_cancelled_outside_a_session_keeps_all_its_text() {
-    // Pieces that the listener had already, with and without reasoning; text and reasoning of the reply.
-    for (has_reasoning, shown, [text, reasoning]) in [
-        (true, "<thi", ["<thi", ""]),
-        (true, "<think>a</think>b", ["b", "a"]),
-        (false, "<think>a", ["<think>a", ""]),
-    ] {
-        let worker = worker(5, 0);
-        let (heard, receiver) = channel();
-        let mut partial = request::PartialAnswer { has_reasoning, ..Default::default() };
-        partial.shown.push_str(shown);
-        let mut early = String::new();
-        let mut piece = |piece: AnswerPiece<'_>| match piece {
-            AnswerPiece::Text(text) => early.push_str(text),
-            AnswerPiece::Reasoning(_) => {}
-        };
-        match has_reasoning {
-            true => partial.splitter.push(shown, &mut piece),
-            false => piece(AnswerPiece::Text(shown)),
-        }
-        lock(&worker.requests).send(Request::Answer(AnswerRequest {
-            ask: Ask::Message("x".to_owned()),
-            options: AnswerOptions::default(),
-            accepted: Ok(()),
-            partial: Some(partial),
-            listener: Arc::new(Collector { heard, fails_at: None }),
-            cancelled: Arc::new(AtomicBool::new(true)),
-            busy: Busy::new(),
-        }));
-        for heard in receiver {
-            match heard {
-                Heard::Piece(piece) => early.push_str(&piece),
-                Heard::End(reply) => assert_eq!([&*reply.text, &*reply.reasoning], [text, reasoning]),
-                Heard::Error(error) => panic!("{error}"),
-            }
-        }
-        assert_eq!(early, text);
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) fn run(options: WorkerOptions, shared: &Shared, requests: &Receiver<R
                 thread.replace(conversation, number);
             }
             Request::Answer(request) if shared.gate.cancelled_outside(&request.cancelled) => {
-                thread.cancelled(request);
+                thread.cancelled(*request);
             }
             Request::Answer(request) => {
                 thread.waiting = Some((Arc::clone(&request.listener), Busy::new()));
@@ -151,17 +151,17 @@ impl WorkerThread<'_> {
         &mut self,
         session: &mut ChatSession<&mut dyn ChatModel>,
         pool: &SpinPool,
-        first: AnswerRequest,
+        first: Box<AnswerRequest>,
         requests: &Receiver<Request>,
     ) -> Option<Request> {
         let mut next = Request::Answer(first);
         loop {
             match next {
                 Request::Answer(request) => {
-                    if let Some(unfinished) = self.answer(session, pool, request) {
+                    if let Some(unfinished) = self.answer(session, pool, *request) {
                         session.model.save_cache();
                         self.shared.gate.left();
-                        return Some(Request::Answer(unfinished));
+                        return Some(Request::Answer(Box::new(unfinished)));
                     }
                 }
                 Request::Replace(conversation, number) => {

@@ -1,8 +1,8 @@
 //! Conversations from an app's own messages.
 
 use crate::conversation::{Conversation, Turn};
-use crate::model::ChatModel;
 use crate::event::{AnswerStats, ChatEvent};
+use crate::model::ChatModel;
 use crate::session::ChatSession;
 use crate::{ChatError, MessageOrderError};
 use std::sync::atomic::AtomicBool;

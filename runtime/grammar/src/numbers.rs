@@ -1,7 +1,7 @@
 //! Numbers of a JSON Schema: bounds that keep them exact in f64 and finite.
 
 use crate::error::{GrammarError, refusal};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 /// The largest integer up to which f64 is exact, 2^53 - 1: the range that RFC 7493, section 2.2, recommends.
 const LARGEST: f64 = 9_007_199_254_740_991.0;
@@ -38,6 +38,7 @@ pub(crate) fn bound(schema: &mut Map<String, Value>, pointer: &str) -> Result<Op
             schema.insert(keyword.to_string(), Value::from((sign * LARGEST) as i64));
         }
     }
+    without_negative_zero(schema);
     let Some(multiple) = schema.get("multipleOf") else { return Ok(None) };
     match multiple.as_f64() {
         Some(value) if value > 0.0 && value <= f64::from(u32::MAX) => Ok(Some(value)),
@@ -45,6 +46,28 @@ pub(crate) fn bound(schema: &mut Map<String, Value>, pointer: &str) -> Result<Op
             let reason = format!("expected a number above 0 and up to {}, found {multiple}", u32::MAX);
             Err(refusal("multipleOf", pointer, reason))
         }
+    }
+}
+
+/// Splits a range of integers at zero: `-0` would be a float to some parsers.
+fn without_negative_zero(schema: &mut Map<String, Value>) {
+    let names: Vec<&str> = match schema.get("type") {
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        Some(name) => name.as_str().into_iter().collect(),
+        None => return,
+    };
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != "integer").collect();
+    let below = |keyword: &str| schema.get(keyword).and_then(Value::as_f64).is_some_and(|bound| bound < 0.0);
+    let negative = below("minimum") || below("exclusiveMinimum");
+    let positive = !below("maximum") && !below("exclusiveMaximum");
+    if others.len() == names.len() || others.contains(&"number") || !negative || !positive {
+        return;
+    }
+    let halves = [json!({"type": "integer", "maximum": -1}), json!({"type": "integer", "minimum": 0})];
+    let rest = (!others.is_empty()).then(|| json!({ "type": others }));
+    let split = json!({"anyOf": halves.into_iter().chain(rest).collect::<Vec<_>>()});
+    if let Value::Array(all) = schema.entry("allOf").or_insert_with(|| json!([])) {
+        all.push(split);
     }
 }
 
@@ -101,8 +124,13 @@ mod tests {
     #[test]
     fn numbers_get_the_range_of_exact_integers() {
         let (low, high) = (-9_007_199_254_740_991_i64, 9_007_199_254_740_991_i64);
+        let split =
+            json!([{"anyOf": [{"type": "integer", "maximum": -1}, {"type": "integer", "minimum": 0}]}]);
         for (schema, expected) in [
-            (json!({"type": "integer"}), json!({"type": "integer", "minimum": low, "maximum": high})),
+            (
+                json!({"type": "integer"}),
+                json!({"type": "integer", "minimum": low, "maximum": high, "allOf": split}),
+            ),
             (
                 json!({"type": ["null", "number"], "minimum": 1}),
                 json!({"type": ["null", "number"], "minimum": 1, "maximum": high}),

@@ -6,6 +6,7 @@ mod check;
 use check::{Verdict, accepts, narrowing, verdict};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use thimble_chat::TokenConstraint;
 use thimble_grammar::{Grammar, GrammarError, GrammarLimits, GrammarSource, Vocabulary};
 
 fn compile(source: &GrammarSource) -> Result<Grammar, GrammarError> {
@@ -35,16 +36,20 @@ fn instances_are_accepted_if_they_are_valid() {
 
 #[test]
 fn an_answer_has_one_spelling() {
-    let grammar = schema(&json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}},
+    let grammar =
+        schema(&json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}},
         "required": ["a", "b"], "additionalProperties": {"type": "string"}}))
-    .unwrap();
+        .unwrap();
     assert!(accepts(&grammar, r#"{"a":1,"b":"x"}"#).unwrap());
+    assert!(accepts(&grammar, r#"{"a":-10,"b":"x"}"#).unwrap());
+    assert!(accepts(&grammar, r#"{"a":0,"b":"x"}"#).unwrap());
     for other in [
         r#"{"b":"x","a":1}"#,
         r#"{ "a":1,"b":"x"}"#,
         "{\"a\":1,\n\"b\":\"x\"}",
         r#"{"a":1.0,"b":"x"}"#,
         r#"{"a":01,"b":"x"}"#,
+        r#"{"a":-0,"b":"x"}"#,
         r#"{"a":9007199254740992,"b":"x"}"#,
         // A spelling of `a`, which would replace its value in most parsers.
         r#"{"a":1,"b":"x","\u0061":"x"}"#,
@@ -82,10 +87,13 @@ fn what_is_not_enforced_is_refused_by_name() {
     ];
     for (keyword, part) in keywords {
         // Deep inside, and behind a reference.
-        let place = json!({"type": "array", "items": {"$ref": "#/$defs/part"}, "$defs": {"part": part.clone()}});
-        for (schema_with, pointer) in
-            [(part.clone(), "#"), (json!({"type": "array", "items": part}), "#/items"), (place, "#/$defs/part")]
-        {
+        let place =
+            json!({"type": "array", "items": {"$ref": "#/$defs/part"}, "$defs": {"part": part.clone()}});
+        for (schema_with, pointer) in [
+            (part.clone(), "#"),
+            (json!({"type": "array", "items": part}), "#/items"),
+            (place, "#/$defs/part"),
+        ] {
             let Err(error) = schema(&schema_with) else { panic!("{schema_with} is accepted") };
             let GrammarError::Keyword { keyword: found, at, reason } = &error else {
                 panic!("{schema_with}: {error}");
@@ -97,7 +105,8 @@ fn what_is_not_enforced_is_refused_by_name() {
         // What nothing refers to is not asked for.
         assert!(schema(&json!({"type": "null", "$defs": {"unused": part_of(keyword)}})).is_ok());
     }
-    let Err(GrammarError::Keyword { keyword, reason, .. }) = schema(&json!({"$ref": "https://example.com/a.json"}))
+    let Err(GrammarError::Keyword { keyword, reason, .. }) =
+        schema(&json!({"$ref": "https://example.com/a.json"}))
     else {
         panic!("nothing is fetched");
     };
@@ -110,9 +119,10 @@ fn part_of(keyword: &str) -> Value {
 
 #[test]
 fn options_inside_a_schema_are_not_obeyed() {
-    let grammar = schema(&json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
+    let grammar =
+        schema(&json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
         "additionalProperties": false, "x-guidance": {"lenient": true, "whitespace_flexible": true}}))
-    .unwrap();
+        .unwrap();
     assert!(accepts(&grammar, r#"{"a":1}"#).unwrap());
     assert!(!accepts(&grammar, r#"{ "a": 1 }"#).unwrap());
 }
@@ -159,8 +169,9 @@ fn grammar_bombs_are_refused_in_time() {
     let nested = |levels: usize| "(".repeat(levels) + &")".repeat(levels);
     let deep = (0..200).fold(json!({"type": "null"}), |inner, _| json!({"type": "array", "items": inner}));
     let next = |i: usize| json!({"$ref": format!("#/$defs/d{}", i + 1)});
-    let mut doubling: serde_json::Map<String, Value> =
-        (0..30).map(|i| (format!("d{i}"), json!({"allOf": [{"anyOf": [next(i), next(i)]}, next(i)]}))).collect();
+    let mut doubling: serde_json::Map<String, Value> = (0..30)
+        .map(|i| (format!("d{i}"), json!({"allOf": [{"anyOf": [next(i), next(i)]}, next(i)]})))
+        .collect();
     doubling.insert("d30".to_string(), json!({"anyOf": [{"type": "object"}, {"type": "array"}]}));
     let option = |i: usize| {
         let text = json!({"type": "string", "pattern": format!("(a|b)*a(a|b){{{i}}}")});

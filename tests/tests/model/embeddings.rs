@@ -18,7 +18,7 @@ fn golden_embeddings_in_every_encoding() {
             let folder = tempfile::tempdir().unwrap();
             let model = golden.model(grid, quant, folder.path());
             let values = golden.values(grid);
-            for (settings, bound) in [(EXACT, 1e-5), (FAST, 0.06)] {
+            for (settings, bound) in [(EXACT, 1e-5f64), (FAST, 0.06)] {
                 let bound = if on_gpu() { bound.max(1e-4) } else { bound };
                 with_session(&model, &settings, |session| {
                     let expected = [&values.mean_embedding, &values.last_embedding];

@@ -97,9 +97,13 @@ impl Identity {
 
 impl std::fmt::Display for SettingsId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let SettingsId { exact, kv, kernels, context } = self;
+        let SettingsId { exact, kv, kernels, context, adapters } = self;
         let mode = if *exact { "exact mode" } else { "fast path" };
-        write!(f, "{mode}, {kernels} kernels, {kv} keys and values, context {context}")
+        write!(f, "{mode}, {kernels} kernels, {kv} keys and values, context {context}")?;
+        match adapters.is_empty() {
+            true => Ok(()),
+            false => write!(f, ", adapters {}", adapters.join(" and ")),
+        }
     }
 }
 
