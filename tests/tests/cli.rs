@@ -39,6 +39,8 @@ mod setup;
 mod sources;
 #[path = "cli/thinking.rs"]
 mod thinking;
+#[path = "cli/tools.rs"]
+mod tools;
 
 use serde_json::{Value, json};
 use setup::setup;

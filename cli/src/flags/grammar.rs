@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use clap::Args;
 use std::path::PathBuf;
-use thimble_chat::TokenConstraint;
+use thimble_chat::{TokenConstraint, Toolset};
 use thimble_runtime::format::ModelFile;
 
 /// The shape of an answer; at most one flag.
@@ -49,6 +49,7 @@ impl GrammarFlags {
 
 /// A compiled grammar, for any number of answers.
 #[cfg(feature = "grammar")]
+#[derive(Clone)]
 pub(crate) struct AnswerGrammar(thimble_grammar::Grammar);
 
 #[cfg(feature = "grammar")]
@@ -89,6 +90,16 @@ impl GrammarFlags {
 
 #[cfg(feature = "grammar")]
 impl AnswerGrammar {
+    /// The grammar of answers that call `tools`; `None` if they may not.
+    pub(crate) fn of_tools(file: &ModelFile<'_>, tools: &Toolset) -> Result<Option<AnswerGrammar>, Failure> {
+        use thimble_grammar::{Grammar, GrammarLimits, Vocabulary, tool_grammar};
+        let refused = |error| Failure::Usage(format!("--tools: {error}"));
+        let Some(source) = tool_grammar(tools).map_err(refused)? else { return Ok(None) };
+        let vocabulary = Vocabulary::of(file).map_err(Failure::other)?;
+        let grammar = Grammar::compile(&vocabulary, &source, &GrammarLimits::default()).map_err(refused)?;
+        Ok(Some(AnswerGrammar(grammar)))
+    }
+
     /// A constraint for the next answer.
     pub(crate) fn constraint(&self) -> Result<Box<dyn TokenConstraint>, Failure> {
         let constraint = self.0.constraint().map_err(Failure::other)?;
@@ -98,6 +109,7 @@ impl AnswerGrammar {
 
 /// A grammar that this build cannot compile.
 #[cfg(not(feature = "grammar"))]
+#[derive(Clone)]
 pub(crate) enum AnswerGrammar {}
 
 #[cfg(not(feature = "grammar"))]
@@ -110,6 +122,11 @@ impl GrammarFlags {
 
 #[cfg(not(feature = "grammar"))]
 impl AnswerGrammar {
+    /// None: without the feature, calls are only parsed.
+    pub(crate) fn of_tools(_: &ModelFile<'_>, _: &Toolset) -> Result<Option<AnswerGrammar>, Failure> {
+        Ok(None)
+    }
+
     /// There is no such grammar.
     pub(crate) fn constraint(&self) -> Result<Box<dyn TokenConstraint>, Failure> {
         match *self {}

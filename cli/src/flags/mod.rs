@@ -6,3 +6,4 @@ pub(crate) mod numbers;
 pub(crate) mod recipe;
 pub(crate) mod sampling;
 pub(crate) mod thinking;
+pub(crate) mod tools;

@@ -63,6 +63,12 @@ impl Toolset {
         }
     }
 
+    /// The same tools, for an answer in which the model decides about calls: the one that follows results.
+    #[must_use]
+    pub fn with_auto_choice(&self) -> Toolset {
+        Toolset { choice: ToolChoice::Auto, ..self.clone() }
+    }
+
     /// What the model's template does with tools.
     pub fn format(&self) -> ToolFormat {
         self.format
@@ -81,6 +87,11 @@ impl Toolset {
     /// The tools that the model is told about.
     pub fn offered(&self) -> &[ToolDefinition] {
         if self.choice == ToolChoice::None { &[] } else { &self.tools }
+    }
+
+    /// Whether an answer must have calls.
+    pub fn must_call(&self) -> bool {
+        matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_))
     }
 
     /// A parser for the next answer; `None` if it may have no calls.

@@ -27,8 +27,8 @@ pub struct ChatSession<M> {
     pub stops: Vec<String>,
     /// Tools that the model may call. Then an answer may be calls, which [`ChatSession::answer_results`] answers.
     pub tools: Option<Toolset>,
-    /// What the next answer may be, and only that one. It is then complete if it ends with [`End::Stop`]. Without tools, stop
-    /// sequences and thinking do not apply.
+    /// What the next answer may be, and only that one. It is then complete if it ends with [`End::Stop`]; stop sequences and
+    /// thinking do not apply. With tools that the model may call, but need not, both apply.
     pub constraint: Option<Box<dyn TokenConstraint>>,
 }
 
@@ -240,9 +240,9 @@ impl<M: ChatModel> ChatSession<M> {
         Ok(answer)
     }
 
-    /// Whether the next answer is nothing but a value of a given shape.
+    /// Whether the next answer is nothing but a value of a given shape, or calls.
     fn is_value(&self) -> bool {
-        self.constraint.is_some() && self.tools.is_none()
+        self.constraint.is_some() && self.tools.as_ref().is_none_or(Toolset::must_call)
     }
 
     /// Removes the last turn and returns it, to answer its message again.

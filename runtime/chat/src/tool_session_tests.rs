@@ -25,7 +25,7 @@ fn shown(events: &mut String) -> impl FnMut(ChatEvent<'_>) -> Result<(), ChatErr
             ChatEvent::Text(text) => events.push_str(text),
             ChatEvent::Call(call) => *events += &format!("[{} {} {}]", call.id, call.name, call.arguments),
             ChatEvent::InvalidCall(_) => events.push_str("[invalid]"),
-            ChatEvent::Dropped { .. } | ChatEvent::Prefill { .. } => {}
+            _ => {}
         }
         Ok(())
     }

@@ -4,13 +4,12 @@
 mod check;
 
 use check::accepts;
+use check::monkey::Monkey;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use thimble_chat::{ChatError, ChatModel, ChatSession, ConstraintError, Conversation, End, TokenConstraint};
+use thimble_chat::{ChatError, ChatSession, ConstraintError, Conversation, End, TokenConstraint};
 use thimble_grammar::{Grammar, GrammarError, GrammarLimits, GrammarSource, Vocabulary};
 use thimble_runtime::Token;
-use thimble_runtime::chat::Message;
-use thimble_runtime::sampler::{Pcg32, TokenMask};
 
 fn compile(source: GrammarSource) -> Result<Grammar, GrammarError> {
     let limits = GrammarLimits { compile_time: Duration::from_secs(60), ..GrammarLimits::default() };
@@ -122,56 +121,6 @@ fn a_constraint_says_when_it_is_complete_and_when_it_must_end() {
     assert_eq!((forced.len(), constraint.is_complete()), (4, false));
 }
 
-/// Says any allowed token; 256 ends an answer.
-struct Monkey {
-    random: Pcg32,
-    context: usize,
-    cache: Vec<Token>,
-    bytes: Vec<[u8; 1]>,
-}
-
-impl ChatModel for Monkey {
-    fn context(&self) -> usize {
-        self.context
-    }
-
-    fn encode(&self, messages: &[Message<'_>], thinking: Option<bool>) -> Result<Vec<Token>, ChatError> {
-        assert_eq!(thinking, Some(false), "an answer of a given shape begins at once");
-        let bytes = messages.iter().flat_map(|message| message.text.bytes().chain([b';']));
-        Ok(bytes.chain(*b"<think>\n").map(|byte| Token(byte.into())).collect())
-    }
-
-    fn reuse(&mut self, tokens: &[Token]) -> usize {
-        let common = self.cache.iter().zip(&tokens[..tokens.len() - 1]).take_while(|(a, b)| a == b).count();
-        self.cache.truncate(common);
-        common
-    }
-
-    fn prefill(&mut self, tokens: &[Token]) -> Result<(), ChatError> {
-        self.cache.extend(tokens);
-        assert!(self.cache.len() <= self.context, "the context is never exceeded");
-        Ok(())
-    }
-
-    fn sample(&mut self) -> Token {
-        panic!("the answer has a constraint")
-    }
-
-    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
-        let allowed: Vec<Token> = (0..257).map(Token).filter(|&token| mask.allows(token)).collect();
-        let index = (self.random.unit() * allowed.len() as f64) as usize;
-        allowed.get(index).copied()
-    }
-
-    fn bytes(&self, token: Token) -> &[u8] {
-        self.bytes.get(token.index()).map_or(&[], |byte| byte)
-    }
-
-    fn is_stop(&self, token: Token) -> bool {
-        token == Token(256)
-    }
-}
-
 #[test]
 fn what_a_monkey_types_is_valid_or_says_that_it_is_cut() {
     let schema = r#"{"type": "object", "properties": {"name": {"type": "string", "maxLength": 12},
@@ -181,18 +130,14 @@ fn what_a_monkey_types_is_valid_or_says_that_it_is_cut() {
     let grammar = compile(GrammarSource::JsonSchema(schema.to_string())).unwrap();
     let (mut ended, mut cut, mut dropped) = (0, 0, 0);
     for seed in 0..150 {
-        let model = Monkey {
-            random: Pcg32::new(seed),
-            context: 160,
-            cache: Vec::new(),
-            bytes: (0..=255).map(|byte| [byte]).collect(),
-        };
+        let model = Monkey::new(seed, 160);
         let mut session = ChatSession {
             model,
             conversation: Conversation::default(),
             thinking: Some(true),
             max_tokens: Some(if seed % 3 == 0 { 60 } else { 300 }),
             stops: vec!["a".to_string(), "\"".to_string()],
+            tools: None,
             constraint: None,
         };
         for _ in 0..3 {
@@ -202,7 +147,7 @@ fn what_a_monkey_types_is_valid_or_says_that_it_is_cut() {
                 match event {
                     thimble_chat::ChatEvent::Text(text) => shown.push_str(text),
                     thimble_chat::ChatEvent::Dropped { .. } => dropped += 1,
-                    thimble_chat::ChatEvent::Prefill { .. } => {}
+                    event => assert!(matches!(event, thimble_chat::ChatEvent::Prefill { .. })),
                 }
                 Ok(())
             });

@@ -18,6 +18,10 @@ pub(super) struct AnswerDisplay<'w> {
     dim: bool,
     /// Whether the answer has nothing but white space and reasoning so far.
     pub(super) empty: bool,
+    /// Whether the last line is unfinished.
+    within_line: bool,
+    /// Whether calls were shown.
+    called: bool,
     /// The line on stderr.
     pub(super) status: Status,
 }
@@ -33,6 +37,8 @@ impl<'w> AnswerDisplay<'w> {
             wrap: Wrap::new(if terminal { wrap::terminal_width() } else { None }),
             dim: false,
             empty: true,
+            within_line: false,
+            called: false,
             status: Status::default(),
         }
     }
@@ -49,10 +55,29 @@ impl<'w> AnswerDisplay<'w> {
         let mut pieces = Vec::new();
         self.splitter.finish(&mut |piece| pieces.push(Piece::new(piece)));
         self.show("", &pieces)?;
+        if self.within_line || !self.called {
+            self.end_line()?;
+        }
+        self.stdout.flush()
+    }
+
+    /// Shows a call of a tool in a line of its own.
+    pub(super) fn call(&mut self, line: &str) -> io::Result<()> {
+        self.status.clear();
+        (self.empty, self.called) = (false, true);
+        if self.within_line {
+            self.end_line()?;
+        }
+        writeln!(self.stdout, "{line}")?;
+        self.stdout.flush()
+    }
+
+    fn end_line(&mut self) -> io::Result<()> {
         let rest = self.wrap.finish();
         let reset = if self.dim { terminal::UNDIM } else { "" };
-        writeln!(self.stdout, "{rest}{reset}")?;
-        self.stdout.flush()
+        (self.dim, self.within_line) = (false, false);
+        self.wrap.restart();
+        writeln!(self.stdout, "{rest}{reset}")
     }
 
     /// Ends the line before a note on stderr.
@@ -101,6 +126,7 @@ impl<'w> AnswerDisplay<'w> {
 
     fn write(&mut self, text: &str) -> io::Result<()> {
         let text = if self.terminal { terminal::printable(text) } else { text.into() };
+        self.within_line |= !text.is_empty();
         let wrapped = self.wrap.push(&text);
         self.stdout.write_all(wrapped.as_bytes())
     }
@@ -133,6 +159,18 @@ mod tests {
         display.finish().unwrap();
         let empty = display.empty;
         (String::from_utf8(stdout).unwrap(), empty)
+    }
+
+    #[test]
+    fn a_call_has_a_line_of_its_own() {
+        let mut stdout = Vec::new();
+        let mut display = AnswerDisplay::new(&mut stdout, false, false);
+        display.text("One moment.").unwrap();
+        display.call("[a]").unwrap();
+        display.call("[b]").unwrap();
+        display.finish().unwrap();
+        assert!(!display.empty);
+        assert_eq!(String::from_utf8(stdout).unwrap(), "One moment.\n[a]\n[b]\n");
     }
 
     #[test]

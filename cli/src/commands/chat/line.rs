@@ -55,8 +55,13 @@ impl Reader {
 
     /// The next line; `None` at the end of the input.
     pub(crate) fn read(&mut self) -> Result<Option<Line>, Failure> {
+        self.read_at("> ")
+    }
+
+    /// The next line, at this prompt; `None` at the end of the input.
+    pub(crate) fn read_at(&mut self, prompt: &str) -> Result<Option<Line>, Failure> {
         match self {
-            Reader::Terminal(editor, history) => match editor.readline("> ") {
+            Reader::Terminal(editor, history) => match editor.readline(prompt) {
                 Ok(line) => {
                     remember(editor, history.as_deref(), &line);
                     Ok(Some(Line::Text(line)))

@@ -4,15 +4,17 @@ mod display;
 mod line;
 mod slash;
 mod terminal_chat;
+mod tool_calls;
 mod wrap;
 
 use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
-use crate::flags::grammar::GrammarFlags;
+use crate::flags::grammar::{AnswerGrammar, GrammarFlags};
 use crate::flags::numbers::at_least_one;
 use crate::flags::sampling::{GenerationFlags, sampler};
 use crate::flags::thinking::Thinking;
+use crate::flags::tools::ToolFlags;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::model::{Location, ModelFlags};
@@ -24,7 +26,8 @@ use line::{Line, Reader};
 use std::io::Write;
 use std::path::Path;
 use terminal_chat::TerminalChat;
-use thimble_chat::{ChatSession, Conversation};
+use thimble_chat::tools::ToolChoice;
+use thimble_chat::{ChatSession, Conversation, Toolset};
 use thimble_host::{InferenceSettings, LoadedModel, PromptFormat};
 use thimble_runtime::sampler::Sampling;
 
@@ -53,6 +56,8 @@ pub(crate) struct Flags {
     #[command(flatten)]
     grammar: GrammarFlags,
     #[command(flatten)]
+    tools: ToolFlags,
+    #[command(flatten)]
     generation: GenerationFlags,
 }
 
@@ -66,6 +71,7 @@ impl Job {
     /// Locates the model.
     pub(crate) fn resolve(flags: Flags) -> Result<Job, Failure> {
         flags.grammar.check()?;
+        flags.tools.check()?;
         if flags.grammar.schema.as_deref() == Some(Path::new(input::STDIN)) {
             let reason = "--schema -: the messages come from stdin; write the schema to a file";
             return Err(Failure::Usage(reason.to_string()));
@@ -77,7 +83,26 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let mapped = Mapped::open(&self.location.fetch(Notes::Shown)?)?;
         let file = mapped.file()?;
-        let grammar = self.flags.grammar.compile(&file)?;
+        let tools = self.flags.tools.toolset(&file)?;
+        let with_grammar = |tools: Toolset| -> Result<_, Failure> {
+            let grammar = AnswerGrammar::of_tools(&file, &tools)?;
+            Ok((tools, grammar))
+        };
+        let (follow_up, grammar) = match &tools {
+            Some(tools) => {
+                let follow_up = with_grammar(tools.with_auto_choice())?;
+                let same = *tools.choice() == ToolChoice::Auto;
+                let grammar = if same { follow_up.1.clone() } else { AnswerGrammar::of_tools(&file, tools)? };
+                (Some(follow_up), grammar)
+            }
+            None => (None, self.flags.grammar.compile(&file)?),
+        };
+        if tools.as_ref().is_some_and(|tools| !tools.format().lists_tools) {
+            terminal::note(
+                "note: this model's chat template has no place for tools, so the system message lists them; the model may not be \
+                 trained to call any",
+            );
+        }
         let GenerationFlags { lookup, sampling: sampling_flags, machine } = &self.flags.generation;
         let context = file.config().context.min(MAX_CONTEXT);
         let adapters = Adapters::open(&machine.compute.adapters, &file)?;
@@ -119,7 +144,9 @@ impl Job {
             location: &self.location,
             plan: &plan,
             session,
+            tools,
             grammar,
+            follow_up,
             hide_reasoning: self.flags.thinking == Some(Thinking::Hide),
             interrupt: Interrupt::install()?,
             seed: sampling.seed,

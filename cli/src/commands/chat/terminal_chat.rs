@@ -3,6 +3,7 @@
 use super::display::AnswerDisplay;
 use super::line::Reader;
 use super::slash::{HELP, Input};
+use super::tool_calls;
 use crate::failure::Failure;
 use crate::flags::grammar::AnswerGrammar;
 use crate::interrupt::Interrupt;
@@ -11,8 +12,10 @@ use crate::terminal;
 use crate::{resources, workspace};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use thimble_chat::tools::ToolCall;
 use thimble_chat::{
-    AnswerStats, ChatError, ChatEvent, ChatModel, ChatSession, Conversation, End, SavedConversation, Turn,
+    AnswerStats, ChatError, ChatEvent, ChatModel, ChatPrompt, ChatSession, Conversation, End,
+    SavedConversation, Toolset, Turn,
 };
 use thimble_host::{InferencePlan, LoadedModel};
 
@@ -21,8 +24,12 @@ pub(super) struct TerminalChat<'r, 'a, 'b> {
     pub(super) location: &'r Location,
     pub(super) plan: &'r InferencePlan,
     pub(super) session: ChatSession<LoadedModel<'a, 'b>>,
-    /// The shape of every answer, if it is given.
+    /// The tools that an answer to a message may call.
+    pub(super) tools: Option<Toolset>,
+    /// The shape of every answer to a message, if it is given or there are tools.
     pub(super) grammar: Option<AnswerGrammar>,
+    /// The same for answers to results: there the model decides about calls.
+    pub(super) follow_up: Option<(Toolset, Option<AnswerGrammar>)>,
     /// Whether to show only answers.
     pub(super) hide_reasoning: bool,
     pub(super) interrupt: Interrupt,
@@ -33,12 +40,25 @@ pub(super) struct TerminalChat<'r, 'a, 'b> {
     pub(super) stdout: &'r mut dyn Write,
 }
 
+/// What the model answers.
+enum Question<'q> {
+    /// A message.
+    Message(&'q str),
+    /// The results of its calls.
+    Results(&'q [String]),
+}
+
+/// Rounds of calls before a chat expects an answer.
+const MOST_ROUNDS: usize = 16;
+
 impl TerminalChat<'_, '_, '_> {
     /// Refuses a model that cannot answer, and a system prompt that leaves no room for a message.
     pub(super) fn check(&self, conversation: &Conversation) -> Result<(), Failure> {
         let model = &self.session.model;
-        let tokens =
-            model.encode(&conversation.messages(conversation.turns.len(), "hello"), self.session.thinking);
+        let open = Turn::new("hello");
+        let messages = conversation.messages(conversation.turns.len(), &open);
+        let (tools, thinking) = (self.tools.as_ref(), self.session.thinking);
+        let tokens = model.encode(&ChatPrompt { messages, tools, thinking });
         let found = tokens.map_err(|error| Failure::chat(&self.location.typed(), error))?.len();
         match found < model.context() {
             true => Ok(()),
@@ -59,7 +79,7 @@ impl TerminalChat<'_, '_, '_> {
         match Input::parse(text) {
             Input::Empty => {}
             Input::Say(text) => {
-                self.answer(&text)?;
+                self.answer(&text, reader)?;
             }
             Input::Help => terminal::note(HELP),
             Input::Reset => {
@@ -72,7 +92,7 @@ impl TerminalChat<'_, '_, '_> {
             },
             Input::SetSystem(text) => self.set_system(text),
             Input::Retry => match self.session.pop_turn() {
-                Some(turn) => self.retry(turn)?,
+                Some(turn) => self.retry(turn, reader)?,
                 None => terminal::note("(there is no message to answer again)"),
             },
             Input::Save { path, replace } => self.save(&path, replace, reader)?,
@@ -82,6 +102,8 @@ impl TerminalChat<'_, '_, '_> {
                     Ok(conversation) => {
                         terminal::note(&format!("(loaded {})", turns(conversation.turns.len())));
                         self.session.conversation = conversation;
+                        self.show_waiting()?;
+                        self.give_results(reader)?;
                     }
                     Err(failure) => self.fail(&failure),
                 }
@@ -142,21 +164,78 @@ impl TerminalChat<'_, '_, '_> {
     }
 
     /// Answers a removed turn again; if that fails, the turn is put back.
-    fn retry(&mut self, turn: Turn) -> Result<(), Failure> {
-        if !self.answer(&turn.user)? {
+    fn retry(&mut self, turn: Turn, reader: &mut Reader) -> Result<(), Failure> {
+        if !self.answer(&turn.user, reader)? {
             self.session.conversation.turns.push(turn);
         }
         Ok(())
     }
 
+    /// Answers a message, with the results of the tools that the model calls; whether the turn is remembered.
+    fn answer(&mut self, user: &str, reader: &mut Reader) -> Result<bool, Failure> {
+        Ok(self.stream(Question::Message(user))? && self.give_results(reader)?)
+    }
+
+    /// Reads the results of the calls that wait, and answers them, until there is an answer; whether the turn is remembered.
+    fn give_results(&mut self, reader: &mut Reader) -> Result<bool, Failure> {
+        for round in 0.. {
+            let Some(calls) = self.waiting() else { return Ok(true) };
+            let results = if round < MOST_ROUNDS { tool_calls::read_results(calls, reader)? } else { None };
+            let expected = calls.len();
+            let reason = match &results {
+                None if round == MOST_ROUNDS => {
+                    format!("the model called tools {MOST_ROUNDS} times without an answer")
+                }
+                None => format!("the input ended before the results of {expected} calls"),
+                Some(results) if self.stream(Question::Results(results))? => continue,
+                Some(_) => "there is no answer to the results".to_string(),
+            };
+            self.session.pop_turn();
+            match reader.interactive() {
+                true => terminal::note(&format!("({reason}: the message is taken back)")),
+                false => self.fail(&format!("{reason}: the message is taken back")),
+            }
+            break;
+        }
+        Ok(false)
+    }
+
+    /// The calls that wait for their results.
+    fn waiting(&self) -> Option<&[ToolCall]> {
+        let turn = self.session.conversation.turns.last().filter(|turn| turn.waits());
+        turn.and_then(|turn| turn.rounds.last()).map(|round| &*round.calls)
+    }
+
+    /// Shows the calls of a loaded conversation that wait.
+    fn show_waiting(&mut self) -> Result<(), Failure> {
+        let terminal = std::io::stdout().is_terminal();
+        let lines = self.waiting().into_iter().flatten().map(|call| tool_calls::shown(call, terminal));
+        for line in lines.collect::<Vec<String>>() {
+            writeln!(self.stdout, "{line}")?;
+        }
+        Ok(self.stdout.flush()?)
+    }
+
     /// Streams one answer; whether it is remembered. A failure of the model is reported and the chat continues.
-    fn answer(&mut self, user: &str) -> Result<bool, Failure> {
-        self.session.constraint = self.grammar.as_ref().map(AnswerGrammar::constraint).transpose()?;
+    fn stream(&mut self, question: Question<'_>) -> Result<bool, Failure> {
+        let (tools, grammar) = match (&question, &self.follow_up) {
+            (Question::Results(_), Some((tools, grammar))) => (Some(tools), grammar),
+            _ => (self.tools.as_ref(), &self.grammar),
+        };
+        self.session.tools = tools.cloned();
+        self.session.constraint = grammar.as_ref().map(AnswerGrammar::constraint).transpose()?;
         let answering = self.interrupt.answering();
         let terminal = std::io::stdout().is_terminal();
         let mut display = AnswerDisplay::new(&mut *self.stdout, terminal, self.hide_reasoning);
-        let answered = self.session.answer::<Failure>(user, answering.flag(), &mut |event| match event {
+        let mut show = |event: ChatEvent<'_>| match event {
             ChatEvent::Text(text) => Ok(display.text(text)?),
+            ChatEvent::Call(call) => Ok(display.call(&tool_calls::shown(call, terminal))?),
+            ChatEvent::InvalidCall(error) => {
+                display.status.clear();
+                display.interrupt_line()?;
+                terminal::note(&format!("({error})"));
+                Ok(())
+            }
             ChatEvent::Dropped { turns } => {
                 display.status.clear();
                 display.interrupt_line()?;
@@ -170,7 +249,11 @@ impl TerminalChat<'_, '_, '_> {
                 display.status.show(&format!("reading {} of {} tokens", with_commas(done), with_commas(of)));
                 Ok(())
             }
-        });
+        };
+        let answered: Result<AnswerStats, Failure> = match question {
+            Question::Message(user) => self.session.answer(user, answering.flag(), &mut show),
+            Question::Results(results) => self.session.answer_results(results, answering.flag(), &mut show),
+        };
         display.status.clear();
         drop(answering);
         match answered {

@@ -60,7 +60,7 @@ pub(super) fn jinja(value: &serde_json::Value) -> Value {
         serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(values) => values.iter().map(jinja).collect(),
         serde_json::Value::Object(fields) => {
-            fields.iter().map(|(key, value)| (key.as_str(), jinja(value))).collect()
+            Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), jinja(value))))
         }
     }
 }

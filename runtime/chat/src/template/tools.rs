@@ -83,13 +83,13 @@ impl ToolFormat {
         let answered = render(&[user(), calls(vec![call(MARK)]), result()], &[]).unwrap_or_default();
         let writes_calls = written.contains(MARK) && written.contains(OTHER_MARK);
         let shows = if writes_calls { &written } else { &list };
-        let bare =
-            shows.contains("\"parameters\": {\"qzxj") || (!writes_calls && !shows.contains("<tool_call>"));
-        let syntax = match (shows.contains("<tool_call>"), bare) {
+        let tagged = shows.split("<tool_call>").skip(1).any(|call| call.trim_start().starts_with('{'));
+        let bare = writes_calls && shows.contains("\"parameters\": {\"qzxj");
+        let syntax = match (tagged, bare) {
             (true, _) => CallSyntax::Tagged,
-            (false, true) if writes_calls => CallSyntax::Bare,
+            (false, true) => CallSyntax::Bare,
             // Calls that cannot be read back: the model gets a form that can.
-            _ => return generic,
+            (false, false) => return generic,
         };
         ToolFormat {
             lists_tools: true,
@@ -348,7 +348,7 @@ fn values(said: &[Said]) -> Vec<Value> {
             fields.push(("tool_call_id", call.id.as_str().into()));
             fields.push(("name", call.name.as_str().into()));
         }
-        Value::from_iter(fields)
+        Value::from_pairs(fields)
     };
     said.iter().map(value).collect()
 }

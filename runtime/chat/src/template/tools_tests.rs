@@ -57,7 +57,8 @@ fn has(means: &Value, what: &str) -> bool {
 
 #[test]
 fn chats_with_calls_are_those_of_transformers() {
-    let golden: Value = serde_json::from_str(include_str!("../../../../tests/golden/tools.json")).unwrap();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/tools.json");
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
     let tools = ToolDefinition::read(&golden["tools"].to_string()).unwrap();
     let chats: Vec<Vec<Spoken>> = golden["chats"].as_array().unwrap().iter().map(chat).collect();
     let mut rendered = 0;
@@ -126,6 +127,10 @@ fn the_form_of_calls_is_that_of_the_template() {
     assert_eq!(syntax("tools_xml"), (true, CallSyntax::Tagged));
     assert_eq!(syntax("tools_bare"), (true, CallSyntax::Bare));
     assert_eq!(syntax("chatml"), (false, CallSyntax::Tagged));
+    // Other languages than JSON between the same tags.
+    let source = source("tools_chatml").replace("{\"name\": \"' }}", "<function=' }}");
+    let other = ToolFormat::of(&ChatTemplate::Jinja(Jinja { source: &source, bos: "", eos: "" })).unwrap();
+    assert!(source.contains("<function=") && !other.lists_tools);
     // It lists tools, but says nowhere how they are called.
     assert_eq!(syntax("two_modes"), (false, CallSyntax::Tagged));
 }

@@ -1,6 +1,8 @@
 //! JSON values against the grammar of a schema, byte by byte.
 #![allow(dead_code, unreachable_pub, reason = "each program uses a part")]
 
+pub(crate) mod monkey;
+
 use serde_json::Value;
 use thimble_chat::{ConstraintError, TokenConstraint};
 use thimble_grammar::Grammar;
