@@ -86,7 +86,8 @@ quietly() { # a command whose output matters only if it fails
 
 package() { # compiles everything, and runs the tests
     in_swift swift --version 2>&1 | head -n 1
-    in_swift swift format lint --strict --recursive Package.swift Sources/Thimble Sources/ThimbleChat Tests App/Sources
+    in_swift swift format lint --strict --recursive Package.swift Sources/Thimble Sources/ThimbleDownloads Sources/ThimbleChat \
+        Tests App/Sources
     quietly in_swift swift build --build-tests -Xswiftc -warnings-as-errors
     echo "package: built without a warning, also about data races"
     in_swift bash checks/stubs.sh
@@ -113,8 +114,8 @@ package() { # compiles everything, and runs the tests
 scripts
 python3 checks/check.py project App/ThimbleApp.xcodeproj/project.pbxproj
 python3 -c 'import plistlib, sys; plistlib.load(open(sys.argv[1], "rb"))' App/Resources/PrivacyInfo.xcprivacy
+python3 checks/check.py readme README.md Tests/ThimbleTests/ReadmeTests.swift Tests/ThimbleDownloadsTests/ReadmeTests.swift
 find App/Resources -name '*.json' -exec python3 -m json.tool {} /dev/null \;
-python3 checks/check.py readme README.md Tests/ThimbleTests/ReadmeTests.swift
 if [ -e "$library" ] && [ -e "$bindgen" ]; then
     ./generate.sh "$library" "$bindgen"
     ffi

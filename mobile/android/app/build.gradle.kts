@@ -1,6 +1,7 @@
 plugins {
     alias(libs.plugins.android.application)
     alias(libs.plugins.kotlin.android)
+    alias(libs.plugins.kotlin.serialization)
 }
 
 android {
@@ -41,4 +42,5 @@ kotlin {
 dependencies {
     implementation(project(":thimble"))
     implementation(libs.coroutines.android)
+    implementation(libs.serialization.json)
 }

@@ -31,6 +31,8 @@ kotlin {
 
 dependencies {
     api(libs.coroutines.core)
+    // For the package ai.thimble.serialization alone: an app that uses it brings the library itself.
+    compileOnly(libs.serialization.json)
     // The AAR brings JNA's own libraries for every ABI; an app ships those of its ABIs.
     implementation(variantOf(libs.jna) { artifactType("aar") })
 }

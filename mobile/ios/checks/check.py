@@ -4,7 +4,7 @@
     check.py exports HEADER LIBRARY    the library has every function that the header declares
     check.py modulemap FOLDER          the module map names a header that is there
     check.py project FILE              every object of the Xcode project that is referred to exists
-    check.py readme README SOURCE      the README's Swift is tested
+    check.py readme README SOURCE...   the README's Swift is tested
 """
 
 from __future__ import annotations
@@ -157,18 +157,21 @@ def parse_plist(text: str):
     return whole
 
 
-def readme(page: Path, source: Path) -> None:
-    """Compares the lines between markers in a test with the Swift blocks of the page that has them."""
+def readme(page: Path, *sources: Path) -> None:
+    """Compares the lines between markers in tests with the Swift blocks of the page that has them, in their order."""
     between = re.compile(r"^ *// README begin\n(.*?)^ *// README end\n", re.MULTILINE | re.DOTALL)
-    tested = between.findall(source.read_text())
-    if not tested:
-        sys.exit(f"{source} has no lines between README begin and README end")
+    tested = []
+    for source in sources:
+        found = between.findall(source.read_text())
+        if not found:
+            sys.exit(f"{source} has no lines between README begin and README end")
+        tested += found
     blocks = re.findall(r"^```swift\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     shown = [re.sub(r"^import .*\n+", "", block) for block in blocks]
     wanted = [textwrap.dedent(lines) for lines in tested]
     if shown != wanted:
         wrong = next((block for block in shown if block not in wanted), "a block that is missing")
-        sys.exit(f"{page} does not show what {source} tests: {wrong}")
+        sys.exit(f"{page} does not show what {', '.join(map(str, sources))} test: {wrong}")
     print(f"readme: all {len(shown)} blocks of Swift are tested ones")
 
 
@@ -183,7 +186,7 @@ def main() -> None:
         modulemap(*paths)
     elif verb == "project" and len(paths) == 1:
         project(*paths)
-    elif verb == "readme" and len(paths) == 2:
+    elif verb == "readme" and len(paths) >= 2:
         readme(*paths)
     else:
         sys.exit(__doc__)

@@ -19,14 +19,17 @@ finds() {
 }
 
 for name in UniformTypeIdentifiers SwiftUI; do
-    swiftc -emit-module -parse-as-library -module-name "$name" -I "$out" "checks/stubs/$name.swift" -o "$out/$name.swiftmodule"
+    swiftc -emit-module -parse-as-library -module-name "$name" -I "$out" checks/stubs/"$name"*.swift \
+        -o "$out/$name.swiftmodule"
 done
 
 # Where a module Darwin can be imported, the package is that for Apple's systems.
-swiftc -emit-module -parse-as-library -module-name Darwin checks/stubs/Darwin.swift -o "$out/Darwin.swiftmodule"
+for name in Darwin CryptoKit; do
+    swiftc -emit-module -parse-as-library -module-name "$name" "checks/stubs/$name.swift" -o "$out/$name.swiftmodule"
+done
 apple="$out/apple"
 mkdir "$apple"
-for name in Thimble ThimbleChat; do
+for name in Thimble ThimbleDownloads ThimbleChat; do
     swiftc -emit-module -parse-as-library -enable-testing -module-name "$name" -strict-concurrency=complete \
         -warnings-as-errors -I "$out" -I "$apple" -I "$modules" -I build/ffi Sources/$name/*.swift \
         -o "$apple/$name.swiftmodule"
@@ -36,6 +39,15 @@ monitor=$(<Sources/Thimble/DeviceMonitor.swift)
 printf '%s' "${monitor/process.thermalState/process.thermalSate}" >"$out/DeviceMonitor.swift"
 finds thermalSate swiftc -typecheck -parse-as-library -I "$out" -I "$modules" -I build/ffi "$out/DeviceMonitor.swift" \
     Sources/Thimble/{Answer,Blocking,Chat,Exports,Model,ThimbleError}.swift
+# So it is for downloads in the background.
+background=$(<Sources/ThimbleDownloads/BackgroundTransfer.swift)
+printf '%s' "${background/sessionSendsLaunchEvents/sessionSendsLaunchEvent}" >"$out/BackgroundTransfer.swift"
+others=()
+for file in Sources/ThimbleDownloads/*.swift; do
+    [[ $file == */BackgroundTransfer.swift ]] || others+=("$file")
+done
+finds sessionSendsLaunchEvent swiftc -typecheck -parse-as-library -I "$out" "$out/BackgroundTransfer.swift" \
+    "${others[@]}"
 echo "Apple's part of the package: its types fit; an injected fault is found"
 
 screens=(swiftc -typecheck -parse-as-library -module-name ThimbleApp -strict-concurrency=complete -warnings-as-errors
@@ -44,5 +56,6 @@ screens=(swiftc -typecheck -parse-as-library -module-name ThimbleApp -strict-con
 # The check finds what does not fit the view model.
 screen=$(<App/Sources/ChatScreen.swift)
 printf '%s' "${screen/viewModel.send/viewModel.sned}" >"$out/ChatScreen.swift"
-finds sned "${screens[@]}" "$out/ChatScreen.swift" App/Sources/{Import,MessageList,Sheets,ThimbleApp}.swift
+finds sned "${screens[@]}" "$out/ChatScreen.swift" \
+    App/Sources/{DownloadsSheet,FormsSheet,Import,MessageList,Sheets,ThimbleApp}.swift
 echo "screens: the types of $(cat App/Sources/*.swift | wc -l) lines fit; an injected fault is found"

@@ -3,6 +3,7 @@
 mod output;
 mod texts;
 
+use crate::adapters::Adapters;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::machine::MachineFlags;
@@ -107,11 +108,16 @@ impl Job {
         }
         let longest = encoded.iter().map(Vec::len).max().unwrap_or(1);
         let context = longest.clamp(1, file.config().context);
-        let needed = InferenceSettings { context: Some(context), ..InferenceSettings::default() };
+        let adapters = Adapters::open(&self.flags.machine.compute.adapters, &file)?;
+        let needed = InferenceSettings {
+            adapter_rank: adapters.rank()?,
+            context: Some(context),
+            ..InferenceSettings::default()
+        };
         let plan = mapped.plan(&self.flags.machine.settings(needed))?;
         self.fit(&mut encoded, texts.iter().chain(&query), plan.context())?;
         let mut workspace = Workspace::new(&plan)?;
-        let mut generator = workspace.generator(&file, &plan)?;
+        let mut generator = workspace.generator(&file, &plan, &adapters)?;
         let pooling = match self.flags.pooling {
             PoolingKind::Mean => Pooling::Mean,
             PoolingKind::Last => Pooling::Last,

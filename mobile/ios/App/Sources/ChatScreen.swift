@@ -5,6 +5,8 @@ import UniformTypeIdentifiers
 /// The conversation, the message that is being written, and the way to everything else.
 struct ChatScreen: View {
     @Bindable var viewModel: ChatViewModel
+    let downloads: DownloadsViewModel
+    let forms: FormsViewModel
     @State private var sheet: Sheet?
     @State private var isPicking = false
     @FocusState private var isWriting: Bool
@@ -12,6 +14,8 @@ struct ChatScreen: View {
     private enum Sheet: String, Identifiable {
         case chats
         case settings
+        case downloads
+        case forms
         var id: String { rawValue }
     }
 
@@ -20,7 +24,12 @@ struct ChatScreen: View {
             VStack(spacing: 0) {
                 if let share = viewModel.importing { ImportBar(share: share, cancel: viewModel.cancelImport) }
                 switch viewModel.phase {
-                case .noModel: NoModelView(hasOthers: !viewModel.savedModels.isEmpty) { isPicking = true }
+                case .noModel:
+                    NoModelView(hasOthers: !viewModel.savedModels.isEmpty) {
+                        isPicking = true
+                    } download: {
+                        sheet = .downloads
+                    }
                 case .opening: ProgressView("Opening…").frame(maxWidth: .infinity, maxHeight: .infinity)
                 case .ready, .answering: conversation
                 }
@@ -33,6 +42,8 @@ struct ChatScreen: View {
             switch sheet {
             case .chats: ChatsSheet(viewModel: viewModel)
             case .settings: SettingsSheet(viewModel: viewModel) { isPicking = true }
+            case .downloads: DownloadsSheet(viewModel: downloads)
+            case .forms: FormsSheet(viewModel: forms)
             }
         }
         .fileImporter(isPresented: $isPicking, allowedContentTypes: [.thimble, .data]) { result in
@@ -56,6 +67,13 @@ struct ChatScreen: View {
     private var toolbar: some ToolbarContent {
         ToolbarItem(placement: .topBarLeading) {
             Button("Chats", systemImage: "list.bullet") { sheet = .chats }
+                .disabled(viewModel.phase == .noModel)
+        }
+        ToolbarItem(placement: .topBarLeading) {
+            Button("Models", systemImage: "arrow.down.circle") { sheet = .downloads }
+        }
+        ToolbarItem(placement: .topBarTrailing) {
+            Button("Fill in a form", systemImage: "list.clipboard") { sheet = .forms }
                 .disabled(viewModel.phase == .noModel)
         }
         ToolbarItem(placement: .topBarTrailing) {

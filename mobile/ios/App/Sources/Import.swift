@@ -5,15 +5,17 @@ struct NoModelView: View {
     /// Whether there are models, and none of them is open.
     let hasOthers: Bool
     let pick: () -> Void
+    let download: () -> Void
 
     var body: some View {
         ContentUnavailableView {
             Label(hasOthers ? "No model is open" : "No model yet", systemImage: "shippingbox")
         } description: {
-            if hasOthers { Text("Choose another one in the settings, or import one.") }
-            Text("Choose a .thimble file. It is copied into the app, and nothing leaves this device.")
+            if hasOthers { Text("Choose another one in the settings, or add one.") }
+            Text("Download a model, or choose a .thimble file. What you write stays on this device.")
         } actions: {
-            Button("Import a model…", action: pick).buttonStyle(.borderedProminent)
+            Button("Download a model…", action: download).buttonStyle(.borderedProminent)
+            Button("Import a model…", action: pick)
         }
     }
 }

@@ -69,7 +69,7 @@ extension Chat {
 /// A value from the JSON that a model wrote.
 func decoded<Value: Decodable>(_ type: Value.Type, from json: String) throws -> Value {
     let decoder = JSONDecoder()
-    decoder.dateDecodingStrategy = .iso8601
+    decoder.dateDecodingStrategy = .custom(SchemaDate.decode)
     do {
         return try decoder.decode(type, from: Data(json.utf8))
     } catch {

@@ -44,9 +44,12 @@ public final class Chat: Sendable {
     }
 
     /// Answers the last message again, like ``answer(_:)``.
-    public func answerAgain(
-        options: AnswerOptions = AnswerOptions()
-    ) -> AsyncThrowingStream<AnswerEvent, any Error> {
+    public func answerAgain() -> AsyncThrowingStream<AnswerEvent, any Error> {
+        asking({ $0 }, { inner.retry(listener: $0) })
+    }
+
+    /// Answers the last message again, like ``answer(_:options:)``.
+    public func answerAgain(options: AnswerOptions) -> AsyncThrowingStream<AnswerEvent, any Error> {
         asking({ $0 }, { inner.retry(listener: $0, options: options) })
     }
 

@@ -16,7 +16,7 @@ extension JSONSchema {
     /// The schema of a Swift type: its own where it is ``SchemaDescribed``, otherwise what its `init(from:)` asks for.
     ///
     /// Known are `Codable` structures, `CaseIterable` enumerations of strings, optionals, lists, dictionaries with string
-    /// keys, strings, Booleans, numbers, `Date` (ISO 8601), `URL` and `UUID`. Properties that are optional may be missing.
+    /// keys, strings, Booleans, numbers, `Date` (ISO 8601 in UTC), `URL` and `UUID`. Properties that are optional may be missing.
     ///
     /// - Throws: ``SchemaError`` for a type that contains itself, or whose values are not known, such as an enumeration
     ///   with associated values.
@@ -56,7 +56,9 @@ private struct Probe {
         if let known = Known.all[ObjectIdentifier(type)], let value = known.value as? Value {
             return (known.schema, value)
         }
-        if let list = type as? any (CaseIterable & RawRepresentable).Type, let cases = choices(list, type) { return cases }
+        if let list = type as? any (CaseIterable & RawRepresentable).Type, let cases = choices(list, type) {
+            return cases
+        }
         if let dictionary = type as? any StringDictionary.Type, let value = dictionary.none as? Value {
             return (.dictionary(of: try schema(dictionary.valueType)), value)
         }
@@ -109,8 +111,7 @@ private struct Known: @unchecked Sendable {
             ObjectIdentifier(Double.self): Known(schema: .number(), value: 0.0),
             ObjectIdentifier(Float.self): Known(schema: .number(), value: Float(0)),
             ObjectIdentifier(Decimal.self): Known(schema: .number(), value: Decimal(0)),
-            ObjectIdentifier(Date.self): Known(
-                schema: .string(format: "date-time"), value: Date(timeIntervalSince1970: 0)),
+            ObjectIdentifier(Date.self): Known(schema: SchemaDate.schema, value: Date(timeIntervalSince1970: 0)),
             ObjectIdentifier(UUID.self): Known(schema: .string(format: "uuid"), value: UUID()),
         ]
         let integers: [(Any.Type, Int, Bool, Any)] = [
@@ -185,7 +186,8 @@ private struct ProbeDecoder: Decoder {
     func singleValueContainer() -> any SingleValueDecodingContainer { self }
 
     fileprivate var unsupported: SchemaError {
-        SchemaError(reason: "Nested containers and super decoders are not examined: conform the type to SchemaDescribed.")
+        SchemaError(
+            reason: "Nested containers and super decoders are not examined: conform the type to SchemaDescribed.")
     }
 }
 

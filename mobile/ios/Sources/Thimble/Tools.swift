@@ -63,7 +63,8 @@ extension Chat {
         while !reply.toolCalls.isEmpty {
             calls += reply.toolCalls.count
             guard calls <= mostCalls else {
-                throw ThimbleError.other(message: "The model called tools \(calls) times, expected at most \(mostCalls).")
+                throw ThimbleError.other(
+                    message: "The model called tools \(calls) times, expected at most \(mostCalls).")
             }
             var results: [ToolResult] = []
             for call in reply.toolCalls {
@@ -73,7 +74,6 @@ extension Chat {
             }
             reply = try await Self.last(sendToolResults(results, options: following))
         }
-        guard reply.complete else { throw ThimbleError.incomplete(partial: reply.text) }
         return reply.text
     }
 

@@ -1,4 +1,5 @@
 import Foundation
+import ThimbleDownloads
 
 /// A chat on disk.
 public struct SavedChat: Identifiable, Hashable, Sendable {
@@ -50,7 +51,8 @@ public struct AppFolder: Sendable {
         return try AppFolder(folder(.applicationSupportDirectory), caches: folder(.cachesDirectory))
     }
 
-    var models: URL { root.appendingPathComponent("models", isDirectory: true) }
+    /// Where the models are.
+    public var models: URL { root.appendingPathComponent("models", isDirectory: true) }
     var chats: URL { root.appendingPathComponent("chats", isDirectory: true) }
     var settings: URL { root.appendingPathComponent("settings.json") }
 
@@ -90,16 +92,7 @@ public struct AppFolder: Sendable {
     }
 
     /// Bytes that the system has for something the user asks for; nothing where it does not say.
-    func freeBytes() -> Int64? {
-        #if canImport(Darwin)
-        let values = try? models.resourceValues(forKeys: [.volumeAvailableCapacityForImportantUsageKey])
-        // A volume that does not know reports zero, too.
-        return values?.volumeAvailableCapacityForImportantUsage.flatMap { $0 > 0 ? $0 : nil }
-        #else
-        let attributes = try? FileManager.default.attributesOfFileSystem(forPath: models.path)
-        return (attributes?[.systemFreeSize] as? NSNumber)?.int64Value
-        #endif
-    }
+    func freeBytes() -> Int64? { Storage.freeBytes(at: models) }
 
     /// Chats on disk, the last one first.
     public func savedChats() -> [SavedChat] {

@@ -33,6 +33,10 @@ public protocol ChatModel: Sendable {
     var info: ModelInfo { get }
     /// Begins a conversation, or continues the one in the journal.
     func chat(_ options: ChatOptions) async throws -> any Conversing
+    /// Answers one message, in a conversation of its own, with a value of a Swift type.
+    func answerOnce<Value: Decodable & Sendable>(
+        _ text: String, as type: Value.Type, options: ChatOptions
+    ) async throws -> Value
     /// Checks every byte of the file against its checksums.
     func verify() async throws
 }
@@ -41,6 +45,13 @@ extension Model: ChatModel {
     /// Begins a conversation, or continues the one in the journal.
     public func chat(_ options: ChatOptions) async throws -> any Conversing {
         try await Chat(self, options: options)
+    }
+
+    /// Answers one message, in a conversation of its own, with a value of a Swift type.
+    public func answerOnce<Value: Decodable & Sendable>(
+        _ text: String, as type: Value.Type, options: ChatOptions
+    ) async throws -> Value {
+        try await Chat(self, options: options).answer(text, as: type)
     }
 }
 

@@ -96,6 +96,14 @@ extension ChatViewModel {
         }
     }
 
+    /// Shows a model that is in the app's folder now, and opens it where none is open.
+    public func modelArrived(_ url: URL) async {
+        savedModels = folder.savedModels()
+        await inTurn {
+            if self.model == nil { await self.change(toModel: url.deletingPathExtension().lastPathComponent) }
+        }
+    }
+
     /// Copies a model into the app and opens it; ``importing`` tells how far it is.
     public func importModel(from url: URL) async {
         guard importTask == nil else { return }

@@ -3,6 +3,7 @@ import Foundation
 import Darwin
 #endif
 import Thimble
+import ThimbleDownloads
 
 /// The device has not enough room for a model.
 public struct NoRoomError: Error, Equatable, LocalizedError {
@@ -118,16 +119,11 @@ public struct ModelImporter: Sendable {
 
     /// In place in one step.
     private func put(_ partial: URL, named name: String) throws -> URL {
-        var target = folder.unusedModel(name)
+        let target = folder.unusedModel(name)
         guard rename(partial.path, target.path) == 0 else {
             throw CocoaError(.fileWriteUnknown, userInfo: [NSFilePathErrorKey: target.path])
         }
-        #if canImport(Darwin)
-        // It can be had again, and is too large for a backup.
-        var values = URLResourceValues()
-        values.isExcludedFromBackup = true
-        try? target.setResourceValues(values)
-        #endif
+        Storage.excludeFromBackup(target)
         return target
     }
 

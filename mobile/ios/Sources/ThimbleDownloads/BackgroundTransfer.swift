@@ -47,7 +47,7 @@ final class BackgroundTransfer: Transfer {
                 task.resume()
             }
         } onCancel: {
-            task.cancel { data in try? data?.write(to: folder.resumeData(job.stem), options: .atomic) }
+            task.cancel { data in folder.keep(data, job.stem) }
         }
     }
 
@@ -175,12 +175,11 @@ private final class BackgroundReports: NSObject, URLSessionDownloadDelegate, @un
     /// Keeps what the system can continue from.
     private func failure(_ error: any Error, _ stem: String) -> any Error {
         let details = (error as NSError).userInfo
-        if let data = details[NSURLSessionDownloadTaskResumeData] as? Data {
-            try? data.write(to: folder.resumeData(stem), options: .atomic)
-        }
+        folder.keep(details[NSURLSessionDownloadTaskResumeData] as? Data, stem)
         // When the user ends the app, the system cancels its downloads: that is not this app's doing.
-        let isOurs = (error as? URLError)?.code == .cancelled && details[NSURLErrorBackgroundTaskCancelledReasonKey] == nil
-        return isOurs ? CancellationError() : TransientFailure(reason: error.localizedDescription)
+        let isSystems = details[NSURLErrorBackgroundTaskCancelledReasonKey] != nil
+        let isCancelled = (error as? URLError)?.code == .cancelled
+        return isCancelled && !isSystems ? CancellationError() : TransientFailure(reason: error.localizedDescription)
     }
 
     private func locked<Value>(_ work: () -> Value) -> Value {

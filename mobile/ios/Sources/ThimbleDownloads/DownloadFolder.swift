@@ -68,6 +68,12 @@ struct DownloadFolder: Sendable {
         return max(Storage.bytes(of: part(stem)), kept)
     }
 
+    /// Keeps what the system continues a download from; a deleted download leaves nothing.
+    func keep(_ data: Data?, _ stem: String) {
+        guard let data, read(stem) != nil else { return }
+        try? data.write(to: resumeData(stem), options: .atomic)
+    }
+
     /// Removes the bytes of a download.
     func discardBytes(_ stem: String) {
         for file in [part(stem), resumeData(stem)] { try? FileManager.default.removeItem(at: file) }

@@ -65,4 +65,12 @@ public struct UnfinishedDownload: Sendable, Equatable, Identifiable {
     public let isRunning: Bool
     /// The model's name.
     public var id: String { source.name }
+
+    /// A download as given.
+    public init(source: ModelSource, received: Int64, total: Int64?, isRunning: Bool) {
+        self.source = source
+        self.received = received
+        self.total = total
+        self.isRunning = isRunning
+    }
 }

@@ -159,8 +159,8 @@ public actor ModelDownloads {
         restore()
         await transfer.eventsDelivered()
         for (stem, download) in running {
-            guard let total = folder.read(stem)?.remote?.bytes, Storage.bytes(of: folder.part(stem)) == total else { continue }
-            await download.task.value
+            let total = folder.read(stem)?.remote?.bytes
+            if Storage.bytes(of: folder.part(stem)) == total { await download.task.value }
         }
     }
 

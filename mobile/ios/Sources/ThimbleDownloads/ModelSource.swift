@@ -70,7 +70,8 @@ public struct ModelSource: Codable, Hashable, Sendable, Identifiable {
         }
         let digest = sha256?.lowercased()
         if let digest, !isSHA256(digest) {
-            throw DownloadError.invalidSource(reason: "expected a SHA-256 of 64 hexadecimal digits, found \"\(digest)\"")
+            throw DownloadError.invalidSource(
+                reason: "expected a SHA-256 of 64 hexadecimal digits, found \"\(digest)\"")
         }
         self.name = name
         self.place = place
@@ -96,8 +97,8 @@ public struct ModelSource: Codable, Hashable, Sendable, Identifiable {
     func address(endpoint: URL, commit: String? = nil) -> URL? {
         switch place {
         case let .hub(repository, file, revision):
-            let base = endpoint.absoluteString.hasSuffix("/")
-                ? String(endpoint.absoluteString.dropLast()) : endpoint.absoluteString
+            var base = endpoint.absoluteString
+            if base.hasSuffix("/") { base.removeLast() }
             let revision = escaped(commit ?? revision).replacingOccurrences(of: "/", with: "%2F")
             return URL(string: "\(base)/\(repository)/resolve/\(revision)/\(escaped(file))")
         case let .url(url):

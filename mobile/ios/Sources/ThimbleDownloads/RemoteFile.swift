@@ -52,7 +52,7 @@ struct RemoteFiles: Sendable {
     /// - Throws: ``DownloadError``, or `CancellationError`.
     func describe(_ source: ModelSource) async throws -> RemoteFile {
         guard let url = source.address(endpoint: options.endpoint) else {
-            throw DownloadError.invalidSource(reason: "the address of \(source.what) is none")
+            throw DownloadError.invalidSource(reason: "\(source.what) has no valid address")
         }
         let answer = try await retried(pause: options.retryPause) {
             let answer = try await get(url, range: "bytes=0-0", metered: true) { _ in nil }
@@ -77,7 +77,7 @@ struct RemoteFiles: Sendable {
             throw DownloadError.damaged(name: source.name, expected: expected, found: announced)
         }
         guard let sha256 = source.sha256 ?? announced else {
-            throw unusable("expected the SHA-256 of a large file as its ETag, found \(etag ?? "none"); name the SHA-256")
+            throw unusable("expected a SHA-256 as the file's ETag, found \(etag ?? "none"); name the SHA-256")
         }
         guard source.isOnHub else {
             guard let address = source.address(endpoint: options.endpoint) else { throw unusable("it has no address") }

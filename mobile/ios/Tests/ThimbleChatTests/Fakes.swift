@@ -7,6 +7,8 @@ final class FakeModel: ChatModel, @unchecked Sendable {
     let info: ModelInfo
     private let lock = NSLock()
     private var made: [FakeChat] = []
+    private var questions: [String] = []
+    private var prepared: Result<String, ThimbleError>?
 
     /// What a test lets the checksums say.
     private let damage: ThimbleError?
@@ -51,6 +53,43 @@ final class FakeModel: ChatModel, @unchecked Sendable {
             }
         }
         return handle
+    }
+
+    /// What was asked outside of chats, oldest first.
+    var asked: [String] {
+        lock.lock()
+        defer { lock.unlock() }
+        return questions
+    }
+
+    /// The next question outside of a chat is answered with this JSON; without an answer it waits.
+    func answersOnce(_ json: String) { prepare(.success(json)) }
+
+    /// The next question outside of a chat fails.
+    func failsOnce(_ error: ThimbleError) { prepare(.failure(error)) }
+
+    private func prepare(_ answer: Result<String, ThimbleError>) {
+        lock.lock()
+        defer { lock.unlock() }
+        prepared = answer
+    }
+
+    private func take(_ question: String) -> Result<String, ThimbleError>? {
+        lock.lock()
+        defer { lock.unlock() }
+        questions.append(question)
+        defer { prepared = nil }
+        return prepared
+    }
+
+    func answerOnce<Value: Decodable & Sendable>(
+        _ text: String, as type: Value.Type, options: ChatOptions
+    ) async throws -> Value {
+        guard let answer = take(text) else {
+            try await Task.sleep(nanoseconds: 60_000_000_000)
+            throw CancellationError()
+        }
+        return try JSONDecoder().decode(type, from: Data(try answer.get().utf8))
     }
 
     func verify() async throws {

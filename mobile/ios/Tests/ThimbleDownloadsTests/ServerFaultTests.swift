@@ -196,7 +196,9 @@ final class ServerFaultTests: DownloadTestCase {
         for (number, file) in answers.enumerated() {
             let server = try TestServer { request, _ in file.answer(request) }
             let error = await failure(try manager(server).download(try source("name\(number)")))
-            guard case .unusable = error as? DownloadError else { return XCTFail("\(number): \(String(describing: error))") }
+            guard case .unusable = error as? DownloadError else {
+                return XCTFail("\(number): \(String(describing: error))")
+            }
             XCTAssertEqual(server.transfers.count, 0)
         }
     }

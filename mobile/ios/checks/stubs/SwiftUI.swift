@@ -183,6 +183,7 @@ public struct Axis { public struct Set: OptionSet {
     public let rawValue: Int
     public init(rawValue: Int) { self.rawValue = rawValue }
 }
+    public static var horizontal: Axis { absent() }
     public static var vertical: Axis { absent() }
 }
 public struct Edge { public struct Set: OptionSet, Sendable {

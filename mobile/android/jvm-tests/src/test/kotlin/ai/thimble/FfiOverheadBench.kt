@@ -93,7 +93,7 @@ private suspend fun flow(model: Model): Run = withContext(Dispatchers.Default) {
         when (event) {
             is Event.Piece -> pieces++
             is Event.End -> end = event.reply
-            is Event.Reading, is Event.Reasoning -> Unit
+            is Event.Reading, is Event.Reasoning, is Event.Call -> Unit
         }
     }
     checkNotNull(end).let { Run(it.text, it.seconds, pieces) }

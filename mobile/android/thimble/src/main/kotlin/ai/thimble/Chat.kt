@@ -19,16 +19,22 @@ interface Chat : AutoCloseable {
      *
      * @throws ApiException.ContextFull the message is longer than the context
      */
-    fun send(text: String): Flow<String> = stream(text).pieces()
+    fun send(text: String, options: AnswerOptions = AnswerOptions()): Flow<String> = stream(text, options).pieces()
 
     /** Like [send], with the progress of reading and the [Reply] at the end. */
-    fun stream(text: String): Flow<Event>
+    fun stream(text: String, options: AnswerOptions = AnswerOptions()): Flow<Event>
 
     /**
      * Answers the last message again; a cold flow like that of [stream]. The old answer stays until part of the new one
      * is shown.
      */
-    fun retry(): Flow<Event>
+    fun retry(options: AnswerOptions = AnswerOptions()): Flow<Event>
+
+    /**
+     * Goes on after an answer whose [Reply.toolCalls] the app has run: a cold flow like that of [stream]. There is a result for
+     * each call. [streamWithTools] does so by itself.
+     */
+    fun sendToolResults(results: List<ToolResult>, options: AnswerOptions = AnswerOptions()): Flow<Event>
 
     /** Stops the current answer and those that wait; their flows complete with [Finish.CANCELLED]. */
     fun cancel()

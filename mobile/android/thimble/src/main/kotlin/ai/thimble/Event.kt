@@ -18,6 +18,9 @@ sealed interface Event {
      */
     data class Reading(val done: Int, val of: Int) : Event
 
+    /** The model calls a tool, which runs next; only from [streamWithTools]. */
+    data class Call(val call: ToolCall) : Event
+
     /** The answer ends; nothing follows. */
     data class End(val reply: Reply) : Event
 }

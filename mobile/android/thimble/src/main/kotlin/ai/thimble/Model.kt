@@ -27,6 +27,36 @@ interface Model : AutoCloseable {
     suspend fun tokens(text: String): List<Int>
 
     /**
+     * The text of [tokens], special tokens as they are spelled; U+FFFD for bytes that are no whole character.
+     *
+     * @throws ApiException an id is not in the vocabulary
+     */
+    suspend fun detokenize(tokens: List<Int>): String
+
+    /**
+     * A vector for each text, of length 1, so that the dot product of two is their cosine similarity. Waits for the
+     * model, and takes as much memory as a chat until it returns.
+     *
+     * @throws ApiException.ContextFull a text is longer than the context
+     */
+    suspend fun embed(texts: List<String>, pooling: Pooling = Pooling.MEAN): List<FloatArray>
+
+    /**
+     * The log-probability of each token of [text] after [prompt], in nats, with the [alternatives] likeliest tokens in its
+     * place, at most 20. Waits for the model, and takes as much memory as a chat until it returns.
+     *
+     * @throws ApiException.ContextFull both together are longer than the context
+     */
+    suspend fun logProbabilities(prompt: String, text: String, alternatives: Int = 0): List<TokenLogProbability>
+
+    /**
+     * Opens an adapter for chats with this model, by [ChatOptions.adapters].
+     *
+     * @throws ApiException the file is no adapter, or of another model
+     */
+    suspend fun openAdapter(path: String): Adapter
+
+    /**
      * Checks every byte of the file against its checksums.
      *
      * @throws ApiException.Damaged
@@ -65,6 +95,17 @@ private class NativeModel(
 
     override suspend fun tokens(text: String): List<Int> =
         withContext(Dispatchers.Default) { model.tokens(text).map { it.toInt() } }
+
+    override suspend fun detokenize(tokens: List<Int>): String =
+        withContext(Dispatchers.Default) { model.detokenize(tokens.map { it.toUInt() }) }
+
+    override suspend fun embed(texts: List<String>, pooling: Pooling): List<FloatArray> =
+        withContext(Dispatchers.Default) { model.embed(texts, pooling).map { it.toFloatArray() } }
+
+    override suspend fun logProbabilities(prompt: String, text: String, alternatives: Int): List<TokenLogProbability> =
+        withContext(Dispatchers.Default) { model.logProbabilities(prompt, text, alternatives.toUInt()) }
+
+    override suspend fun openAdapter(path: String): Adapter = withContext(Dispatchers.IO) { model.openAdapter(path) }
 
     override suspend fun verify() = withContext(Dispatchers.IO) { model.verify() }
 

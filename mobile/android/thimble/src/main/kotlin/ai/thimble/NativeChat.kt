@@ -17,9 +17,12 @@ internal class NativeChat(private val chat: ai.thimble.ffi.Chat) : Chat {
     override var reply: Reply? = null
         private set
 
-    override fun stream(text: String): Flow<Event> = answer { chat.send(text, it) }
+    override fun stream(text: String, options: AnswerOptions): Flow<Event> = answer { chat.send(text, it, options) }
 
-    override fun retry(): Flow<Event> = answer { chat.retry(it) }
+    override fun retry(options: AnswerOptions): Flow<Event> = answer { chat.retry(it, options) }
+
+    override fun sendToolResults(results: List<ToolResult>, options: AnswerOptions): Flow<Event> =
+        answer { chat.sendToolResults(results, it, options) }
 
     /** No answer waits here for an earlier one: the worker's queue keeps the order. */
     private fun answer(begin: (Listener) -> Answer): Flow<Event> = flow {

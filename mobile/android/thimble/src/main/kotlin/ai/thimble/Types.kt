@@ -32,3 +32,27 @@ typealias Backend = ai.thimble.ffi.Backend
 
 /** Figures of the last answer. */
 typealias Stats = ai.thimble.ffi.Stats
+
+/** What is asked of one answer: its form, its longest length in tokens, texts to stop at, whether it calls tools. */
+typealias AnswerOptions = ai.thimble.ffi.AnswerOptions
+
+/** A function that a model may call, as the model sees it. */
+typealias ToolDefinition = ai.thimble.ffi.ToolDefinition
+
+/** A call that a model makes. */
+typealias ToolCall = ai.thimble.ffi.ToolCall
+
+/** What a tool returned. */
+typealias ToolResult = ai.thimble.ffi.ToolResult
+
+/** A token and how likely the model found it. */
+typealias TokenLogProbability = ai.thimble.ffi.TokenLogProbability
+
+/** How hidden states become one vector: their mean, or the last one. */
+typealias Pooling = ai.thimble.ffi.Pooling
+
+/** An open adapter. */
+typealias Adapter = ai.thimble.ffi.Adapter
+
+/** An adapter of a chat, and by how much it counts. */
+typealias AdapterWeight = ai.thimble.ffi.AdapterWeight

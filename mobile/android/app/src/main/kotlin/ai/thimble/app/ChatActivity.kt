@@ -19,5 +19,9 @@ class ChatActivity : ScreenActivity(), ChatExits {
 
     override fun openChats() = startActivity(Intent(this, ChatsActivity::class.java))
 
+    override fun openDownloads() = startActivity(Intent(this, DownloadsActivity::class.java))
+
+    override fun openForms() = startActivity(Intent(this, FormsActivity::class.java))
+
     override fun openSettings() = startActivity(Intent(this, SettingsActivity::class.java))
 }

@@ -23,7 +23,8 @@ import kotlinx.coroutines.launch
 
 /** A screen on the view model's state: it draws the state while it is seen, and keeps nothing of its own. */
 abstract class ScreenActivity : Activity() {
-    protected val viewModel: ChatViewModel get() = (application as ThimbleApp).viewModel
+    protected val app: ThimbleApp get() = application as ThimbleApp
+    protected val viewModel: ChatViewModel get() = app.viewModel
 
     /** Ends with the screen. */
     protected val scope = CoroutineScope(SupervisorJob() + Dispatchers.Main.immediate)
@@ -32,8 +33,13 @@ abstract class ScreenActivity : Activity() {
     /** Makes the views. */
     protected abstract fun build(): View
 
-    /** Shows the state. */
-    protected abstract fun render(state: ChatState)
+    /** Shows the state of the chat. */
+    protected open fun render(state: ChatState) = Unit
+
+    /** Shows states while the screen is seen. A flow of states leaves out those that a slow screen has missed. */
+    protected open suspend fun follow() {
+        viewModel.state.collect(::render)
+    }
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -47,8 +53,7 @@ abstract class ScreenActivity : Activity() {
 
     override fun onStart() {
         super.onStart()
-        // A flow of states leaves out those that a slow screen has missed.
-        drawing = scope.launch { viewModel.state.collect(::render) }
+        drawing = scope.launch { follow() }
     }
 
     override fun onStop() {

@@ -6,6 +6,7 @@ import ai.thimble.app.ui.SettingsExits
 import ai.thimble.app.ui.SettingsScreen
 import ai.thimble.app.ui.modelName
 import android.app.AlertDialog
+import android.content.Intent
 import android.view.View
 
 /** Models and settings. */
@@ -25,6 +26,8 @@ class SettingsActivity : ScreenActivity(), SettingsExits {
     }
 
     override fun back() = finish()
+
+    override fun openDownloads() = startActivity(Intent(this, DownloadsActivity::class.java))
 
     override fun deleteModel(model: SavedModel) {
         AlertDialog.Builder(this)

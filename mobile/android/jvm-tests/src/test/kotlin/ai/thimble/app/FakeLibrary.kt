@@ -1,5 +1,7 @@
 package ai.thimble.app
 
+import ai.thimble.Adapter
+import ai.thimble.AnswerOptions
 import ai.thimble.Chat
 import ai.thimble.ChatOptions
 import ai.thimble.Completion
@@ -10,8 +12,11 @@ import ai.thimble.Message
 import ai.thimble.Model
 import ai.thimble.ModelInfo
 import ai.thimble.ModelOptions
+import ai.thimble.Pooling
 import ai.thimble.Reply
 import ai.thimble.Stats
+import ai.thimble.TokenLogProbability
+import ai.thimble.ToolResult
 import ai.thimble.ffi.ApiException
 import kotlinx.coroutines.Job
 import kotlinx.coroutines.channels.Channel
@@ -29,6 +34,9 @@ class FakeLibrary {
     /** What was opened, oldest first. */
     val opened = mutableListOf<Pair<String, ModelOptions>>()
     val chats = mutableListOf<FakeChat>()
+
+    /** Messages and what was asked of their answers, oldest first. */
+    val asked = mutableListOf<Pair<String, AnswerOptions>>()
 
     /** Thrown by the next models to be opened. */
     var failure: Throwable? = null
@@ -58,13 +66,23 @@ class FakeLibrary {
 
 class FakeModel(override val info: ModelInfo, private val file: File, private val library: FakeLibrary) : Model {
     override suspend fun chat(options: ChatOptions): Chat {
-        check(library.chats.none { it.options.journal == options.journal && !it.gone }) { "two chats on one journal" }
+        val open = library.chats.filterNot { it.gone }.mapNotNull { it.options.journal }
+        check(options.journal !in open) { "two chats on one journal" }
         return FakeChat(options, library).also { library.chats += it }
     }
 
     override fun complete(prompt: String, options: CompletionOptions): Completion = error("the app continues no texts")
 
     override suspend fun tokens(text: String): List<Int> = emptyList()
+
+    override suspend fun detokenize(tokens: List<Int>): String = error("the app has no tokens")
+
+    override suspend fun embed(texts: List<String>, pooling: Pooling): List<FloatArray> = error("the app embeds nothing")
+
+    override suspend fun logProbabilities(prompt: String, text: String, alternatives: Int): List<TokenLogProbability> =
+        error("the app asks for no probabilities")
+
+    override suspend fun openAdapter(path: String): Adapter = error("the app has no adapters")
 
     override suspend fun verify() {
         if (file.readText().startsWith("flipped")) throw ApiException.Damaged(file.path, "a checksum")
@@ -74,7 +92,7 @@ class FakeModel(override val info: ModelInfo, private val file: File, private va
 }
 
 class FakeChat(val options: ChatOptions, private val library: FakeLibrary) : Chat {
-    private val journal = File(checkNotNull(options.journal))
+    private val journal = options.journal?.let(::File)
     private val said = mutableListOf<Message>()
     private var cancelled = false
 
@@ -91,12 +109,12 @@ class FakeChat(val options: ChatOptions, private val library: FakeLibrary) : Cha
     var gone = false
 
     init {
-        if (!journal.exists()) note("begin", JSONObject().put("system", options.system ?: JSONObject.NULL))
-        for (line in journal.readLines()) {
+        if (journal?.exists() == false) note("begin", JSONObject().put("system", options.system ?: JSONObject.NULL))
+        for (line in journal?.readLines().orEmpty()) {
             val json = try {
                 JSONObject(line)
             } catch (error: JSONException) {
-                throw ApiException.Damaged(journal.path, "$error")
+                throw ApiException.Damaged("$journal", "$error")
             }
             // Like the real ones: an existing journal has its own instructions.
             json.optJSONObject("begin")?.let { begin ->
@@ -115,8 +133,9 @@ class FakeChat(val options: ChatOptions, private val library: FakeLibrary) : Cha
     override val unanswered: String? = null
     override val stats: Stats get() = Stats(0u, 0.0, 0u, 0.0)
 
-    override fun stream(text: String): Flow<Event> = flow {
+    override fun stream(text: String, options: AnswerOptions): Flow<Event> = flow {
         check(!closed)
+        library.asked += text to options
         cancelled = false
         note("user", text)
         var answer = ""
@@ -139,14 +158,18 @@ class FakeChat(val options: ChatOptions, private val library: FakeLibrary) : Cha
             said += Message(false, answer)
         }
         val finish = if (cancelled) Finish.CANCELLED else Finish.STOP
-        reply = Reply(answer, finish, 0u, 0u, 2u, 0.1, (seconds / 0.05).toUInt(), seconds)
+        val tokens = (seconds / 0.05).toUInt()
+        reply = Reply(answer, finish, 0u, 0u, 2u, 0.1, tokens, seconds, complete = finish == Finish.STOP)
         emit(Event.End(reply!!))
     }
 
-    override fun retry(): Flow<Event> = flow {
+    override fun retry(options: AnswerOptions): Flow<Event> = flow {
         said.removeAt(said.lastIndex)
-        stream(said.removeAt(said.lastIndex).text).collect { emit(it) }
+        stream(said.removeAt(said.lastIndex).text, options).collect { emit(it) }
     }
+
+    override fun sendToolResults(results: List<ToolResult>, options: AnswerOptions): Flow<Event> =
+        stream(results.joinToString { it.content }, options)
 
     override fun cancel() {
         cancelled = true
@@ -154,7 +177,9 @@ class FakeChat(val options: ChatOptions, private val library: FakeLibrary) : Cha
         library.script.trySend("")
     }
 
-    private fun note(key: String, value: Any) = journal.appendText("${JSONObject(mapOf(key to value))}\n")
+    private fun note(key: String, value: Any) {
+        journal?.appendText("${JSONObject(mapOf(key to value))}\n")
+    }
 
     override suspend fun save(path: String) = Unit
 

@@ -1,7 +1,12 @@
 package ai.thimble.app
 
+import ai.thimble.app.logic.Catalogue
 import ai.thimble.app.logic.ChatState
 import ai.thimble.app.logic.Device
+import ai.thimble.download.Download
+import ai.thimble.download.DownloadScheduler
+import ai.thimble.download.Downloader
+import ai.thimble.download.ModelDownloads
 import android.app.Activity
 import android.graphics.Bitmap
 import android.graphics.Canvas
@@ -23,10 +28,28 @@ class FakeApp : ThimbleApp() {
         return Device(files, budget = { 4_000_000_000 }, memory = { 214_000_000 }, open = library::open)
     }
 
+    /** Downloads that run when a test says so. */
+    override fun makeDownloads(): ModelDownloads =
+        ModelDownloads(File(filesDir, "thimble/models"), scheduler, Downloader(verify = {}, pause = 1))
+
+    override fun catalogue(): Catalogue = catalogue
+
+    val scheduler = HeldScheduler()
+
     companion object {
         /** Whether the next app has no model. */
         var empty = false
+
+        /** What the next app offers. */
+        var catalogue = Catalogue(emptyList())
     }
+}
+
+/** Runs nothing by itself. */
+class HeldScheduler : DownloadScheduler {
+    override fun schedule(download: Download) = Unit
+
+    override fun cancel(name: String) = Unit
 }
 
 /** Lets the main thread work until the app is in a state; other threads may have to do their part first. */

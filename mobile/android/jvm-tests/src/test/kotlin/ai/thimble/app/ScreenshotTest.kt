@@ -1,8 +1,19 @@
 package ai.thimble.app
 
 import ai.thimble.app.FakeLibrary.Companion.END
+import ai.thimble.app.logic.Catalogue
 import ai.thimble.app.logic.ModelState
+import ai.thimble.app.logic.Offer
 import ai.thimble.app.logic.Source
+import ai.thimble.download.DownloadState
+import ai.thimble.download.FileServer
+import ai.thimble.download.ModelSource
+import android.view.View
+import android.widget.EditText
+import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.cancel
+import kotlinx.coroutines.launch
 import org.junit.After
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -23,6 +34,7 @@ class ScreenshotTest {
     fun close() {
         app.viewModel.close()
         FakeApp.empty = false
+        FakeApp.catalogue = Catalogue(emptyList())
     }
 
     @Test
@@ -63,7 +75,67 @@ class ScreenshotTest {
         shoot(none.get(), "answered-$name")
         val settings = Robolectric.buildActivity(SettingsActivity::class.java).setup()
         shoot(settings.get(), "settings-$name")
+        forms(name)
+        downloads(name)
     }
+
+    private fun forms(name: String) {
+        val screen = Robolectric.buildActivity(FormsActivity::class.java).setup()
+        screen.find<EditText>(R.id.form_text).setText(EVENT_TEXT)
+        screen.find<View>(R.id.form_fill).performClick()
+        app.library.answer(EVENT_FORM, END)
+        screen.await("Add to calendar")
+        shoot(screen.get(), "forms-$name")
+    }
+
+    /** One model is here, one is on its way, one is paused, one failed, one is offered. */
+    private fun downloads(name: String) {
+        FileServer(ByteArray(0)).use { server ->
+            server.instead = { exchange, _ ->
+                if ("lost" in exchange.requestURI.path) {
+                    exchange.sendResponseHeaders(404, -1)
+                } else {
+                    exchange.responseHeaders.add("ETag", "\"v1\"")
+                    exchange.sendResponseHeaders(200, 1_000_000)
+                    exchange.responseBody.write(ByteArray(400_000))
+                    exchange.responseBody.flush()
+                    Thread.sleep(3_000)
+                }
+                true
+            }
+            fun offer(name: String, title: String) =
+                Offer(ModelSource(name, "${server.address}/$name.thimble"), title, 1_000_000)
+            FakeApp.catalogue = Catalogue(
+                listOf(
+                    offer("SmolLM2-135M-Instruct", "SmolLM2 135M"),
+                    offer("smollm2-360m-instruct", "SmolLM2 360M"),
+                    offer("qwen2.5-0.5b-instruct", "Qwen2.5 0.5B"),
+                    offer("lost", "Qwen3 0.6B"),
+                    offer("llama-3.2-1b-instruct", "Llama 3.2 1B"),
+                ),
+            )
+            val screen = Robolectric.buildActivity(DownloadsActivity::class.java).setup()
+            val scope = CoroutineScope(Dispatchers.Default)
+            for (row in app.downloads.state.value.models.subList(1, 4)) {
+                app.downloads.download(row.source)
+                scope.launch { app.modelDownloads.run(row.source.name) }
+                while (!arrived(row.source)) {
+                    settle()
+                    Thread.sleep(5)
+                }
+                if (row.title == "Qwen2.5 0.5B") app.downloads.pause(row)
+            }
+            shoot(screen.get(), "downloads-$name")
+            scope.cancel()
+        }
+    }
+
+    /** Whether all has come that comes. */
+    private fun arrived(source: ModelSource): Boolean =
+        when (val state = app.modelDownloads.downloads.value.first { it.source == source }.state) {
+            is DownloadState.Running -> state.done == 400_000L
+            else -> state is DownloadState.Failed
+        }
 
     private companion object {
         const val LARGE = 1.8f

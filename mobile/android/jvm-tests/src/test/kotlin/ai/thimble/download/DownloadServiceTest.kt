@@ -11,6 +11,8 @@ import android.content.Context
 import android.net.Network
 import android.os.Bundle
 import kotlinx.coroutines.delay
+import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.flow.map
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
@@ -29,7 +31,7 @@ import java.util.UUID
 @Config(sdk = [35], application = Application::class)
 class DownloadServiceTest {
     private val context: Context get() = RuntimeEnvironment.getApplication()
-    private val jobs get() = context.getSystemService(JobScheduler::class.java)
+    private val jobs get() = checkNotNull(context.getSystemService(JobScheduler::class.java))
     private val folder by lazy { File(context.filesDir, UUID.randomUUID().toString()) }
 
     @Test
@@ -44,6 +46,16 @@ class DownloadServiceTest {
         assertEquals(JobInfo.NETWORK_TYPE_ANY, jobs.allPendingJobs.single().networkType)
         downloads.pause("small")
         assertEquals(emptyList<JobInfo>(), jobs.allPendingJobs)
+    }
+
+    @Test
+    fun `the example of the documents`() = soon {
+        val source = source("http://127.0.0.1:1")
+        val downloads = modelDownloads(context)
+        downloads.start(source) // over Wi-Fi; AllowedNetwork.ANY also takes the phone's plan
+        val shown = downloads.downloads.map { all -> all.joinToString { "${it.source.name}: ${it.state}" } }
+        assertEquals("small: Waiting(done=0)", shown.first())
+        downloads.delete(source.name)
     }
 
     @Test

@@ -3,7 +3,6 @@ package ai.thimble.android
 import ai.thimble.download.AllowedNetwork
 import ai.thimble.download.Download
 import ai.thimble.download.DownloadScheduler
-import ai.thimble.download.Downloader
 import ai.thimble.download.ModelDownloads
 import android.Manifest
 import android.app.job.JobInfo
@@ -13,9 +12,7 @@ import android.content.Context
 import android.content.pm.PackageManager
 import android.os.Build
 import android.os.PersistableBundle
-import android.os.storage.StorageManager
 import java.io.File
-import java.io.IOException
 
 /**
  * The downloads of a folder, one object for each in a process. They go on in the background as jobs of the system:
@@ -29,21 +26,11 @@ fun modelDownloads(
     folder: File = File(context.filesDir, "thimble/models"),
 ): ModelDownloads = synchronized(all) {
     all.getOrPut(folder.canonicalPath) {
-        val app = context.applicationContext
-        ModelDownloads(folder, JobDownloadScheduler(app, folder), Downloader(free = { allocatable(app, it) }))
+        ModelDownloads(folder, JobDownloadScheduler(context.applicationContext, folder))
     }
 }
 
 private val all = mutableMapOf<String, ModelDownloads>()
-
-/** Bytes that the system grants, also by emptying caches. */
-private fun allocatable(context: Context, folder: File): Long =
-    try {
-        val storage = checkNotNull(context.getSystemService(StorageManager::class.java))
-        storage.getAllocatableBytes(storage.getUuidForPath(folder))
-    } catch (_: IOException) {
-        folder.usableSpace
-    }
 
 /** A job for each download. */
 internal class JobDownloadScheduler(private val context: Context, private val folder: File) : DownloadScheduler {

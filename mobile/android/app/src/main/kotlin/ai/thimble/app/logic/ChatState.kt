@@ -76,5 +76,13 @@ sealed interface Problem {
 
     data object TooLong : Problem
 
+    data object NoModel : Problem
+
+    data object NotFilled : Problem
+
+    data object Offline : Problem
+
+    data class Refused(val status: Int) : Problem
+
     data class Other(val message: String) : Problem
 }

@@ -1,6 +1,7 @@
 package ai.thimble.app.logic
 
 import ai.thimble.Chat
+import ai.thimble.ChatOptions
 import ai.thimble.Event
 import ai.thimble.Finish
 import ai.thimble.Model
@@ -112,8 +113,8 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
                         // Also in the middle of an answer, when the context is full.
                         is Event.Reading ->
                             show(Answering(text.toString(), event.done * 100 / event.of.coerceAtLeast(1)))
-                        // The app shows answers only.
-                        is Event.Reasoning -> Unit
+                        // The app shows answers only, and has no tools.
+                        is Event.Reasoning, is Event.Call -> Unit
                         is Event.Piece -> show(Answering(text.append(event.text).toString()))
                         is Event.End -> end(chat)
                     }
@@ -181,6 +182,10 @@ class ChatViewModel(private val device: Device, private val scope: CoroutineScop
             }
         }
     }
+
+    /** A chat beside the current one, without a journal, with the same model; `null` where there is none. */
+    suspend fun begin(options: ChatOptions): Chat? =
+        opening.withLock { model?.chat(options)?.apply { savePower(hinted || settings.saver) } }
 
     /** Chats that are not empty, the latest first. */
     suspend fun chats(): List<SavedChat> = withContext(Dispatchers.IO) { chatFolder.list() }

@@ -1,5 +1,6 @@
 package ai.thimble.app.logic
 
+import ai.thimble.download.DownloadException
 import ai.thimble.ffi.ApiException
 
 /** What the user is told of an error. */
@@ -12,6 +13,11 @@ internal fun problem(error: Throwable): Problem =
         is ApiException.ContextFull -> Problem.TooLong
         is ApiException.Other -> Problem.Other(error.reason)
         is NoSpaceException -> Problem.NoSpace(error.needed, error.free)
+        is DownloadException.NoSpace -> Problem.NoSpace(error.needed, error.free)
+        is DownloadException.Unreachable, is DownloadException.Interrupted -> Problem.Offline
+        is DownloadException.Refused -> Problem.Refused(error.status)
+        is DownloadException.Damaged -> Problem.Damaged
+        is DownloadException.NotAModel -> Problem.NotAModel
         else -> Problem.Other(error.message ?: error.javaClass.simpleName)
     }
 

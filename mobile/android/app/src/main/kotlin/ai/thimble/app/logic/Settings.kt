@@ -21,6 +21,8 @@ data class Settings(
     val saver: Boolean = false,
     /** The KV cache in bytes in place of half precision. */
     val smallCache: Boolean = false,
+    /** Downloads wait for a network that costs nothing by the byte. */
+    val wifiOnly: Boolean = true,
     /** Name of the model's file; none where empty. */
     val model: String = "",
     /** Name of the journal that was open last; none where empty. */
@@ -69,6 +71,7 @@ class SettingsFile(private val file: File) {
             threads = number("threads", String::toIntOrNull, 0..MOST_THREADS, standard.threads),
             saver = text.getProperty("saver").toBoolean(),
             smallCache = text.getProperty("smallCache").toBoolean(),
+            wifiOnly = text.getProperty("wifiOnly", "${standard.wifiOnly}").toBoolean(),
             model = text.getProperty("model", standard.model),
             chat = text.getProperty("chat", standard.chat),
         )
@@ -83,6 +86,7 @@ class SettingsFile(private val file: File) {
         text["threads"] = settings.threads.toString()
         text["saver"] = settings.saver.toString()
         text["smallCache"] = settings.smallCache.toString()
+        text["wifiOnly"] = settings.wifiOnly.toString()
         text["model"] = settings.model
         text["chat"] = settings.chat
         file.writeWhole { stream -> text.store(stream.writer(), null) }

@@ -15,6 +15,10 @@ internal interface ChatExits {
 
     fun openSettings()
 
+    fun openDownloads()
+
+    fun openForms()
+
     fun pickModel()
 }
 
@@ -26,6 +30,8 @@ internal class ChatScreen(
 ) {
     private val bar = TopBar(context)
     private val new = bar.atEnd(R.drawable.ic_new, R.string.new_chat, R.id.new_chat, viewModel::newChat)
+
+    private val forms = bar.atEnd(R.drawable.ic_form, R.string.forms, R.id.open_forms, exits::openForms)
 
     init {
         bar.atStart(R.drawable.ic_chats, R.string.chats, R.id.open_chats, exits::openChats)
@@ -81,6 +87,7 @@ internal class ChatScreen(
         bar.title.say(first ?: context.getString(R.string.app_name))
         val model = state.model
         new.shown = model is ModelState.Ready
+        forms.shown = model is ModelState.Ready
         bar.subtitle.shown = model is ModelState.Ready || model is ModelState.Opening
         when (model) {
             is ModelState.Ready -> bar.subtitle.say(model.info.name)
@@ -109,12 +116,19 @@ internal class ChatScreen(
     }
 
     private fun renderPick(title: Int, words: String, state: ChatState) {
+        val download = EmptyCard.Action(
+            context.getString(R.string.download_one),
+            filled = true,
+            R.id.open_downloads,
+            exits::openDownloads,
+        )
         val pick = EmptyCard.Action(
             context.getString(R.string.import_model),
-            filled = true,
+            filled = false,
             R.id.import_model,
             exits::pickModel,
         )
-        empty.render(context.getString(title), words, if (state.importing == null) listOf(pick) else emptyList())
+        val actions = if (state.importing == null) listOf(download, pick) else emptyList()
+        empty.render(context.getString(title), words, actions)
     }
 }

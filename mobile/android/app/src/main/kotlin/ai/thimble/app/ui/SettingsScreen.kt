@@ -21,7 +21,7 @@ import kotlin.math.roundToInt
 internal interface SettingsExits {
     fun back()
 
-    fun pickModel()
+    fun openDownloads()
 
     fun deleteModel(model: SavedModel)
 }
@@ -56,8 +56,8 @@ internal class SettingsScreen(
     }
 
     private val add = context.textButton(context.getString(R.string.add_model), filled = false).apply {
-        id = R.id.import_model
-        setOnClickListener { exits.pickModel() }
+        id = R.id.open_downloads
+        setOnClickListener { exits.openDownloads() }
     }
 
     val root: LinearLayout = context.column().apply {

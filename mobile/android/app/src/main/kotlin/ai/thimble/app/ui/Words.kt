@@ -17,6 +17,11 @@ internal fun Context.words(problem: Problem): String =
         Problem.TooLong -> getString(R.string.problem_too_long)
         is Problem.TooLarge -> getString(R.string.problem_too_large, bytes(problem.needed), bytes(problem.budget))
         is Problem.NoSpace -> getString(R.string.problem_no_space, bytes(problem.needed), bytes(problem.free))
+        Problem.NoModel -> getString(R.string.problem_no_model)
+        Problem.NotFilled -> getString(R.string.problem_not_filled)
+        Problem.Offline -> getString(R.string.problem_offline)
+        is Problem.Refused ->
+            getString(if (problem.status == 404) R.string.problem_no_file else R.string.problem_refused, problem.status)
         is Problem.Other -> getString(R.string.problem_other, problem.message)
     }
 
