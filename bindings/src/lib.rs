@@ -1,8 +1,8 @@
 //! Chats with a model in one file, for apps: the API that Kotlin, Swift and Python see.
 //!
 //! [`Model`] is an open file, [`Chat`] a conversation with it, [`Completion`] a text that it continues; each of those has a
-//! thread of its own. No call waits for the model, except [`Chat::answer`], which only Rust has: answers go to a
-//! [`Listener`]. Every object may be used from any thread and dropped at any time. Opening a model or a journal, saving and
+//! thread of its own. Answers go to a [`Listener`]. The only calls that wait for the model are [`Model::embed`],
+//! [`Model::log_probabilities`] and, for Rust alone, [`Chat::answer`]. Every object may be used from any thread and dropped at any time. Opening a model or a journal, saving and
 //! restoring access a file: that takes milliseconds, but does not belong on a UI thread.
 
 mod adapter;

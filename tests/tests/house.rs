@@ -103,7 +103,8 @@ fn private_terms_stay_out() {
 }
 
 /// Public types that several crates define, and why.
-const SHARED_NAMES: [(&str, &str); 6] = [
+const SHARED_NAMES: [(&str, &str); 11] = [
+    ("Adapter", "the FFI's is an open file, the trainer's the matrices beside a layer; apps see the name"),
     ("Backend", "the FFI's mirror of BackendKind; apps see the name"),
     ("MatmulVariant", "the host's has no value; it stands in for the GPU's in builds without one"),
     ("Message", "the FFI's record of a message; apps see the name"),

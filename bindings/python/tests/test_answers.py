@@ -226,7 +226,7 @@ def test_tools_run_until_the_model_answers(model: Model) -> None:
         """Notes a text."""
         called.append(text)
 
-    chat = model.chat(tools=[note], sampling=lively(), max_tokens=60)
+    chat = model.chat(tools=[note], sampling=lively(), max_tokens=300)
     reply = chat.run_tools("Note something.", tool_choice="required")
     assert reply.tool_calls == [] and called and set(called) <= {"a", "b"}
 

@@ -16,8 +16,6 @@ use thimble_runtime::adapter::{ADAPTER_MAGIC, AdapterError};
 use thimble_runtime::format::{Encoding, TensorRole};
 use xxhash_rust::xxh3::Xxh3;
 
-pub(crate) use merge::{MergedMatrix, read_rows};
-
 /// The low-rank matrices beside one matrix of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceLowRank {

@@ -1,11 +1,11 @@
 //! A source as the converter sees it: configuration, tensors in canonical order, tokenizer and chat template.
 
+use super::merged::{self, MergedMatrix};
 use super::panels;
 use super::source_file::SourceFile;
 use super::tensor::SourceTensor;
-use crate::adapter::{self, MergedMatrix};
 use crate::tokenizer::{GgufOverrides, Vocabulary};
-use crate::{ConvertError, Quant, Table, write};
+use crate::{ConvertError, Quant, Table, dequantize, write};
 use std::collections::HashMap;
 use std::ops::Range;
 use thimble_chat::RecommendedSampling;
@@ -121,6 +121,24 @@ impl SourceModel {
         Ok(records.last().map_or(0, |last| last.offset + last.length))
     }
 
+    /// Reads rows of a merged tensor, which the source stores as `stored`, as f32.
+    fn read_merged_rows(
+        &self,
+        stored: &SourceTensor,
+        rows: Range<usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ConvertError> {
+        let mut bytes = Vec::new();
+        self.read_rows(stored, rows.clone(), &mut bytes)?;
+        let mut numbers = vec![0.0f32; rows.len() * stored.columns];
+        dequantize(stored.kind, &bytes, &mut numbers);
+        let merged = self.merged.get(&(stored.layer, stored.role as u16)).map_or(&[][..], Vec::as_slice);
+        merged::add(merged, rows, stored.columns, &mut numbers);
+        out.clear();
+        out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        Ok(())
+    }
+
     /// Reads rows of a tensor as blocks of its type, in the row order of the file format.
     pub fn read_rows(
         &self,
@@ -129,7 +147,7 @@ impl SourceModel {
         out: &mut Vec<u8>,
     ) -> Result<(), ConvertError> {
         if let Some(stored) = &tensor.stored {
-            return adapter::read_rows(self, stored, rows, out);
+            return self.read_merged_rows(stored, rows, out);
         }
         let row_bytes = tensor.row_bytes();
         let file = &self.files[tensor.file];

@@ -105,6 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         thinking: None,
         max_tokens: Some(MAX_TOKENS),
         stops: Vec::new(),
+        tools: None,
         constraint: None,
     };
     for path in schemas {

@@ -1,7 +1,7 @@
 //! A checked view of an adapter file.
 
+use super::low_rank::LowRank;
 use super::record::{ADAPTER_RECORD, AdapterRecord, MAX_RANK};
-use super::set::LowRank;
 use super::{AdapterError, AdapterFormatError};
 use crate::format::{ALIGN, Config, Encoding, ModelFile, TensorRole, align_up, checksum, read_u32, read_u64};
 use crate::kernels::Matrix;

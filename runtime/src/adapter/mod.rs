@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod low_rank;
 mod product;
 mod record;
 mod set;
@@ -15,7 +16,8 @@ pub use error::{AdapterError, AdapterFormatError};
 pub use file::{
     ADAPTER_HEADER, ADAPTER_MAGIC, ADAPTER_VERSION, AdapterFile, AdapterHeader, base_fingerprint,
 };
+pub use low_rank::LowRank;
 pub use record::{ADAPTER_RECORD, AdapterRecord, MAX_RANK};
-pub use set::{AdapterSet, LowRank, WeightedAdapter};
+pub use set::{AdapterSet, WeightedAdapter};
 
 pub(crate) use product::Adapted;

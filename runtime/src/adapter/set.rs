@@ -1,19 +1,9 @@
 //! The adapters of a session.
 
-use super::{AdapterError, AdapterFile};
+use super::AdapterError;
+use super::file::AdapterFile;
+use super::low_rank::LowRank;
 use crate::format::{Config, TensorRole};
-use crate::kernels::Matrix;
-
-/// The low-rank matrices beside a matrix of a model.
-#[derive(Clone, Copy, Debug)]
-pub struct LowRank<'f> {
-    /// `[rank, columns]`.
-    pub a: Matrix<'f>,
-    /// `[rows, rank]`.
-    pub b: Matrix<'f>,
-    /// Factor of `B A`.
-    pub scale: f32,
-}
 
 /// An adapter and its weight in a session: 1 as trained, 0 without effect.
 #[derive(Clone, Copy, Debug)]

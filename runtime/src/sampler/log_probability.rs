@@ -68,9 +68,9 @@ pub fn most_likely(logits: &[f32], best: &mut [LikelyToken]) -> usize {
 /// count.
 fn insert(best: &mut [LikelyToken], count: usize, new: LikelyToken) -> usize {
     let logit = new.log_probability;
-    // Equal logits never replace one another, so that the lower id stays. False for NaN.
+    // Equal logits never replace one another, so that the lower id stays.
     let place = best[..count].partition_point(|likely| likely.log_probability >= logit);
-    if place == best.len() || !(logit > f32::NEG_INFINITY) {
+    if place == best.len() || logit.is_nan() || logit == f32::NEG_INFINITY {
         return count;
     }
     let count = (count + 1).min(best.len());

@@ -1,6 +1,6 @@
 //! Adapters against the CPU's exact mode: two at once, changed, taken away.
 
-use super::model::{File, adapted_on_cpu, all_logits, config, difference, exact, mixed, model, options, tokens};
+use super::model::{File, adapted_on_cpu, all_logits, config, difference, mixed, model, options, tokens};
 use super::products::sample;
 use super::{Random, plain_device};
 use crate::{Gpu, GpuError, GpuOptions};
@@ -60,11 +60,12 @@ fn logits_are_those_of_the_exact_mode_with_the_same_adapters() {
         let second = adapter(&config, (Encoding::F32, some), &[33], &mut random);
         let [first, second] = [&first, &second].map(|file| AdapterFile::parse(file.content()).unwrap());
         let weighted = |file, weight| WeightedAdapter { file, weight };
-        for (kv, bound) in [(KvKind::F32, 2e-4), (KvKind::F16, 2e-2), (KvKind::Q8, 4e-2)] {
+        // The CPU's own cache, so that a few numbers that are rounded otherwise are all that differs.
+        for (kv, bound) in [(KvKind::F32, 2e-4), (KvKind::F16, 2e-2), (KvKind::Q8, 2e-2)] {
             let options = GpuOptions { adapter_rank: 33, ..options(kv, 128, 3) };
             let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
             assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");
-            let plain = exact(&file, &tokens, 50);
+            let plain = adapted_on_cpu(&file, &[], (&tokens, 50), (kv, true));
             let mut expected_bytes = gpu.plan().bytes();
             for (adapters, uploaded) in [
                 (vec![], None),
@@ -76,7 +77,7 @@ fn logits_are_those_of_the_exact_mode_with_the_same_adapters() {
                 gpu.set_adapters(&adapters).unwrap();
                 expected_bytes += uploaded.map_or(0, |file| bytes(&file));
                 assert_eq!(gpu.allocated(), expected_bytes, "an adapter is uploaded once");
-                let expected = adapted_on_cpu(&file, &adapters, (&tokens, 50), (KvKind::F32, true));
+                let expected = adapted_on_cpu(&file, &adapters, (&tokens, 50), (kv, true));
                 let moved = difference(&plain, &expected);
                 assert_eq!(moved > 0.02, adapters.iter().any(|adapter| adapter.weight != 0.0), "{moved}");
                 // Token by token, few, and in tiles.
