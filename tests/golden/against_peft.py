@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python3 against_peft.py MODEL_FOLDER THIMBLE        # needs torch, transformers 5 and peft
 
 MODEL_FOLDER is a Hugging Face folder, THIMBLE the command. Each continuation's log-likelihood must be within 1e-4 per token.
-SmolLM2-135M-Instruct with an adapter of rank 16 on every projection: within 2e-5 per token.
+For SmolLM2-135M-Instruct and an adapter of rank 16 on every projection, logits were within 6.3e-5 of PEFT's (the largest is 29).
 """
 
 import json

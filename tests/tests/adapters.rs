@@ -14,9 +14,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use thimble_converter::{BlockType, ConversionOptions, Quant, adapter, convert, read};
 use thimble_files::{MappedModel, OpenedAdapter};
-use thimble_host::{
-    Generator, InferencePlan, InferenceSettings, KvFile, SpinPool, generator, set_adapters,
-};
+use thimble_host::{Generator, InferencePlan, InferenceSettings, KvFile, SpinPool, generator, set_adapters};
 use thimble_runtime::Token;
 use thimble_runtime::adapter::{AdapterError, WeightedAdapter, base_fingerprint};
 use thimble_runtime::kernels::KvKind;
@@ -211,8 +209,7 @@ fn adapters_of_two_sessions_do_not_meet() {
     let golden = golden("Llama 3, tied");
     let folder = tempfile::tempdir().unwrap();
     let model = model(&golden, folder.path(), Quant::Q8);
-    let [all, small] =
-        ["all", "bf16"].map(|name| adapter_of(name, folder.path(), folder.path(), Quant::F16));
+    let [all, small] = ["all", "bf16"].map(|name| adapter_of(name, folder.path(), folder.path(), Quant::F16));
     for settings in [EXACT, FAST] {
         let alone = [(&all, 1.0), (&small, 0.5)].map(|one| adapted(&golden, &model, &settings, &[one]));
         assert!(alone[0] != alone[1]);

@@ -75,7 +75,7 @@ fn child() {
         let user = format!("{seed}.{number}");
         let (sender, end) = channel();
         show(&("user", &user));
-        chat.send(user, Arc::new(Screen(Mutex::new(sender))));
+        chat.send(user, Arc::new(Screen(Mutex::new(sender))), None);
         show(&("sent", ""));
         end.recv().unwrap().unwrap();
     }

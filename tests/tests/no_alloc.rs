@@ -118,7 +118,8 @@ fn a_session_allocates_nothing_after_start() {
                     penalty_window: None,
                     seed: 5,
                 };
-                let weighted = [1.0, 0.25].map(|weight| WeightedAdapter { file: adapter.file().unwrap(), weight });
+                let weighted =
+                    [1.0, 0.25].map(|weight| WeightedAdapter { file: adapter.file().unwrap(), weight });
                 // A thread that starts allocates: wait until all have.
                 everybody_works(&pool);
 

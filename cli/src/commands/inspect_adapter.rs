@@ -90,12 +90,12 @@ impl Output {
         }
         lines.push("\nprovenance".to_string());
         match &self.provenance {
-            Value::Object(fields) => lines.extend(fields.iter().filter(|(_, value)| !value.is_null()).map(
-                |(name, value)| {
+            Value::Object(fields) => {
+                lines.extend(fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
                     format!("  {name:<18} {text}")
-                },
-            )),
+                }))
+            }
             other => lines.push(format!("  {other}")),
         }
         lines.join("\n") + "\n"

@@ -18,7 +18,8 @@ impl SourceModel {
     ) -> Result<(), ConvertError> {
         adapter.check(self, any_base)?;
         for matrix in &adapter.matrices {
-            let same = |tensor: &&mut SourceTensor| (tensor.role, tensor.layer) == (matrix.role, matrix.layer);
+            let same =
+                |tensor: &&mut SourceTensor| (tensor.role, tensor.layer) == (matrix.role, matrix.layer);
             // The check found each of them.
             let Some(tensor) = self.tensors.iter_mut().find(same) else { continue };
             if tensor.stored.is_none() {

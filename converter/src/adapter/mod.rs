@@ -76,9 +76,9 @@ pub fn open(path: &Path) -> Result<SourceAdapter, ConvertError> {
         return peft::open(path);
     }
     let opened = OpenedAdapter::read(path)?;
-    let file = opened.file().map_err(|source| {
-        thimble_files::OpenError::Adapter { path: path.to_owned(), source }
-    })?;
+    let file = opened
+        .file()
+        .map_err(|source| thimble_files::OpenError::Adapter { path: path.to_owned(), source })?;
     let matrices = file.records().map(|record| {
         let low_rank = file.matrices(&record);
         // The file's checks guarantee the sizes.

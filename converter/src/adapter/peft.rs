@@ -50,7 +50,11 @@ pub(super) fn open(folder: &Path) -> Result<SourceAdapter, ConvertError> {
         let pair = pairs.entry((layer, role as u16)).or_insert(Pair { role, layer, a: None, b: None });
         let side = if is_a { &mut pair.a } else { &mut pair.b };
         if side.replace((name.clone(), tensor)).is_some() {
-            return Err(ConvertError::unsupported(format!("tensor {name}"), "there twice", "each matrix once"));
+            return Err(ConvertError::unsupported(
+                format!("tensor {name}"),
+                "there twice",
+                "each matrix once",
+            ));
         }
     }
     if pairs.is_empty() {
@@ -98,7 +102,8 @@ impl Scaling {
             _ => false,
         };
         if !plain {
-            let supported = "true, false, \"gaussian\", \"orthogonal\" and \"eva\", which leave the base model as it is";
+            let supported =
+                "true, false, \"gaussian\", \"orthogonal\" and \"eva\", which leave the base model as it is";
             return refuse("init_lora_weights", start, supported);
         }
         let alpha = config["lora_alpha"].as_f64().filter(|alpha| alpha.is_finite());

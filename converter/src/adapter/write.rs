@@ -108,7 +108,11 @@ fn encoding(quant: Quant, kind: BlockType) -> Result<Encoding, ConvertError> {
         (Quant::BF16, _) | (Quant::Keep, BlockType::BF16) => Encoding::BF16,
         (Quant::Keep, _) => Encoding::F32,
         (other, _) => {
-            return Err(ConvertError::unsupported("--quant of an adapter", other.name(), "keep, f32, f16, bf16"));
+            return Err(ConvertError::unsupported(
+                "--quant of an adapter",
+                other.name(),
+                "keep, f32, f16, bf16",
+            ));
         }
     })
 }

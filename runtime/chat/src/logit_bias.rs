@@ -89,15 +89,12 @@ mod tests {
     fn a_text_counts_once_for_each_of_its_tokens() {
         let token = |text: &str| encode(&tokenizer(), text, Specials::Parse).unwrap()[0];
         let found = biases(&[(BiasTarget::Token(Token(7)), 2.0), (text("\u{1}\u{2}\u{1}"), -1.0)]).unwrap();
-        let mut expected = vec![token("\u{1}"), token("\u{2}")];
+        let mut expected = [token("\u{1}"), token("\u{2}")];
         expected.sort_unstable();
         let expected = [(Token(7), 2.0), (expected[0], -1.0), (expected[1], -1.0)];
         assert_eq!(found, expected);
-        let special = tokenizer().special("<|im_end|>").unwrap();
-        assert_eq!(
-            biases(&[(text("<|im_end|>"), f32::NEG_INFINITY)]),
-            Ok(vec![(special, f32::NEG_INFINITY)])
-        );
+        let special = tokenizer().special("<|end|>").unwrap();
+        assert_eq!(biases(&[(text("<|end|>"), f32::NEG_INFINITY)]), Ok(vec![(special, f32::NEG_INFINITY)]));
     }
 
     #[test]
@@ -110,7 +107,7 @@ mod tests {
     #[test]
     fn tokens_become_text_again() {
         let tokenizer = tokenizer();
-        for text in ["", "hello there", "\u{e9} \u{1f600}<|im_end|>"] {
+        for text in ["", "hello there", "\u{e9} \u{1f600}<|end|>"] {
             let tokens = encode(&tokenizer, text, Specials::Parse).unwrap();
             assert_eq!(decode(&tokenizer, &tokens).as_deref(), Some(text));
         }

@@ -4,7 +4,7 @@ use super::{ChatError, ChatEvent, ChatModel, ChatPrompt, ChatSession, Conversati
 use crate::{CPU_PREFILL, ChatMessage};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use thimble_runtime::chat::Role;
+use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::sampler::{LikelyToken, SampledToken, TokenMask};
 
 pub(super) struct Parrot {

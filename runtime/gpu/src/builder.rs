@@ -191,7 +191,10 @@ impl Gpu {
             let norm = Some((&attention_norm, config.norm_eps));
             let bias_norm = b.bias_norm(&layer, &config, &qkv);
             // Adapters, biases and norms come between the product and RoPE.
-            let fused = can_store && !adapts && bias_norm.is_none() && uploaded_can_pair(&uploaded, config.head_dim / 2);
+            let fused = can_store
+                && !adapts
+                && bias_norm.is_none()
+                && uploaded_can_pair(&uploaded, config.head_dim / 2);
             let shape = b.kernels.uniform(attention);
             let epilogue = match fused {
                 true => Epilogue::StoreQkv(QkvStore {

@@ -144,7 +144,8 @@ impl GpuMemoryPlan {
         };
         let value_width = config.head_dim.next_multiple_of(16);
         let batch = options.batch;
-        let swiglu = options.adapter_rank > 0 || weight_layers(weights).any(|layer| !can_pair_gate_up(&layer, max_bytes));
+        let swiglu = options.adapter_rank > 0
+            || weight_layers(weights).any(|layer| !can_pair_gate_up(&layer, max_bytes));
         let plan = GpuMemoryPlan {
             weights: weight_bytes(weights, max_bytes)?,
             embedding: if config.tied { 0 } else { weights.embedding.data.len() as u64 },

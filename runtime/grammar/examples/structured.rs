@@ -98,6 +98,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         sampler: Sampler::new(sampling)?,
         format: PromptFormat::Chat,
         kv_file: None,
+        log_probabilities: None,
+        adapters: Vec::new(),
     };
     let mut session = ChatSession {
         model,

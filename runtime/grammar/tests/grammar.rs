@@ -113,7 +113,7 @@ fn a_constraint_says_when_it_is_complete_and_when_it_must_end() {
     assert_eq!(state(&constraint), (true, true));
     constraint.forced(9, &mut forced).unwrap();
     assert_eq!(forced.len(), 2, "nothing follows");
-    assert_eq!(constraint.accept(Token(7000)).is_err(), true);
+    assert!(constraint.accept(Token(7000)).is_err());
     // At most so many tokens are forced.
     let mut constraint = compile(GrammarSource::Regex("abcdef".to_string())).unwrap().constraint().unwrap();
     forced.clear();

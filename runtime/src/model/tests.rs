@@ -9,14 +9,13 @@ mod random_model;
 mod sequences;
 
 use crate::Token;
-use crate::adapter::{AdapterFile, WeightedAdapter};
+use crate::adapter::WeightedAdapter;
 use crate::cpu::Cpu;
 use crate::format::Config;
 use crate::kernels::tests::{Backwards, Random};
 use crate::kernels::{Kernels, KvKind};
 use crate::memory::{MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Weights, forward};
-use crate::adapter::WeightedAdapter;
 use random_adapter::RandomAdapter;
 use random_model::RandomModel;
 use std::vec;

@@ -51,7 +51,6 @@ impl<'a> TokenMask<'a> {
 mod tests {
     use super::TokenMask;
     use crate::Token;
-    use std::vec;
     use std::vec::Vec;
 
     #[test]
@@ -72,6 +71,6 @@ mod tests {
         assert!(!mask.allows(Token(u32::MAX)));
         assert_eq!(mask.first(130), Some(Token(32)));
         assert_eq!(mask.first(32), None);
-        assert_eq!(TokenMask::new(&vec![0; 4]).first(128), None);
+        assert_eq!(TokenMask::new(&[0; 4]).first(128), None);
     }
 }

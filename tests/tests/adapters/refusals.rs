@@ -38,7 +38,10 @@ fn an_adapter_of_another_model_is_refused() {
     super::golden("Llama, YaRN").folder(BlockType::F32).write(shape.path(), 1);
     let opened = adapter::open(&peft("all")).unwrap();
     let refused = opened.with_base(&read::open(shape.path()).unwrap()).unwrap_err().to_string();
-    assert!(refused.contains("model of another shape: its query matrix of layer 0 is 96 x 96, this model's"), "{refused}");
+    assert!(
+        refused.contains("model of another shape: its query matrix of layer 0 is 96 x 96, this model's"),
+        "{refused}"
+    );
 }
 
 /// A copy of a PEFT folder with another configuration.
@@ -77,9 +80,11 @@ fn what_an_adapter_file_cannot_hold_is_named() {
         ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "lora_B of model.layers.0"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::copy(peft("all").join("adapter_config.json"), folder.path().join("adapter_config.json")).unwrap();
+        std::fs::copy(peft("all").join("adapter_config.json"), folder.path().join("adapter_config.json"))
+            .unwrap();
         let data = [0u8; 16];
-        let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 4], &data).unwrap();
+        let tensor =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1, 4], &data).unwrap();
         let bytes = safetensors::serialize([(name, tensor)], None).unwrap();
         std::fs::write(folder.path().join("adapter_model.safetensors"), bytes).unwrap();
         let refused = adapter::open(folder.path()).unwrap_err().to_string();

@@ -82,6 +82,7 @@ fn a_completion_is_stopped_by_a_text_by_a_call_and_with_its_object() {
         max_tokens: Some(max_tokens),
         sampling: sampling.clone(),
         stop: stop.iter().map(|&text| text.to_owned()).collect(),
+        ..CompletionOptions::default()
     };
     let (_whole, heard) = complete(&model, "hello", options(40, &[]));
     let whole = rest(&heard).unwrap().1;

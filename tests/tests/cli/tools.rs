@@ -87,7 +87,8 @@ fn a_saved_call_gets_its_result_later() {
         {"role": "assistant", "content": "", "tool_calls": [call]},
     ]);
     fs::write(bench.path("talk.json"), json!({ "messages": messages }).to_string()).unwrap();
-    let out = bench.run(&["chat", "tools.thimble", "--max-tokens", "40"], b"/load talk.json\nnoon\n/save! talk.json\n");
+    let out = bench
+        .run(&["chat", "tools.thimble", "--max-tokens", "40"], b"/load talk.json\nnoon\n/save! talk.json\n");
     out.succeeds();
     let (calls, _) = split(&out.stdout);
     assert_eq!(calls, [json!({"id": "a", "name": "now", "arguments": {}})]);

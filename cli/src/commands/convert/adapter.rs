@@ -43,7 +43,8 @@ impl AdapterFlags {
     pub(super) fn target(self, recipe: &QuantizationRecipe, other: bool) -> Result<AdapterTarget, Failure> {
         let quant = recipe.quant;
         if other || !self.merge.is_empty() || *recipe != quant.into() {
-            let reason = "SOURCE is an adapter, which takes only -o, --base and --quant keep, f32, f16 or bf16";
+            let reason =
+                "SOURCE is an adapter, which takes only -o, --base and --quant keep, f32, f16 or bf16";
             return Err(Failure::Usage(reason.to_string()));
         }
         let base = self.base.as_deref().map(Location::source).transpose()?;

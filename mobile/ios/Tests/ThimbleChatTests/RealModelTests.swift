@@ -63,6 +63,22 @@ final class RealModelTests: XCTestCase {
         XCTAssertEqual(viewModel.phase, .ready)
     }
 
+    @MainActor
+    func testAFormIsFilledInFromAText() async throws {
+        let root = FileManager.default.temporaryDirectory.appendingPathComponent("thimble-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: root) }
+        let chats = ChatViewModel(folder: try AppFolder(root))
+        await chats.importModel(from: try modelFile())
+        let forms = FormsViewModel(chats: chats)
+        forms.kind = .contact
+        forms.text = "Best regards, Ada Lovelace, Analytical Engines Ltd, ada@example.org"
+        forms.fill()
+        let filled = await eventually { !forms.isWorking }
+        XCTAssertTrue(filled)
+        XCTAssertNil(forms.notice)
+        XCTAssertTrue(forms.fields.first?.value.contains("Ada") == true, "\(forms.fields)")
+    }
+
     private func modelFile() throws -> URL {
         guard let path = ProcessInfo.processInfo.environment["THIMBLE_MODEL"], !path.isEmpty else {
             try missing("set THIMBLE_MODEL to a .thimble file of SmolLM2-135M-Instruct")

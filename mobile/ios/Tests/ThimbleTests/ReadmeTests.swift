@@ -49,7 +49,7 @@ final class ReadmeTests: ModelTestCase {
     }
 
     func testAnAnswerOfAForm() async throws {
-        let chat = try await Chat(openModel(), options: greedy(maxTokens: 120))
+        let chat = try await Chat(openModel(), options: greedy(maxTokens: 300))
         // README begin
         struct Recipe: Codable {
             enum Effort: String, Codable, CaseIterable { case easy, medium, hard }

@@ -13,7 +13,13 @@ fn identity() -> Identity {
     Identity {
         version: "1".into(),
         model: ModelId { checksum: "00ff".into(), bytes: 7 },
-        settings: SettingsId { exact: false, kv: "f16".into(), kernels: "scalar".into(), context: 64 },
+        settings: SettingsId {
+            exact: false,
+            kv: "f16".into(),
+            kernels: "scalar".into(),
+            context: 64,
+            adapters: Vec::new(),
+        },
         selection: Selection::default(),
         tasks: Vec::new(),
         arithmetic: Some("ab".into()),

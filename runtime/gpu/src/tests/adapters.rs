@@ -61,7 +61,7 @@ fn logits_are_those_of_the_exact_mode_with_the_same_adapters() {
         let [first, second] = [&first, &second].map(|file| AdapterFile::parse(file.content()).unwrap());
         let weighted = |file, weight| WeightedAdapter { file, weight };
         // The CPU's own cache, so that a few numbers that are rounded otherwise are all that differs.
-        for (kv, bound) in [(KvKind::F32, 2e-4), (KvKind::F16, 2e-2), (KvKind::Q8, 2e-2)] {
+        for (kv, bound) in [(KvKind::F32, 2e-4), (KvKind::F16, 2e-3), (KvKind::Q8, 2e-2)] {
             let options = GpuOptions { adapter_rank: 33, ..options(kv, 128, 3) };
             let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
             assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");

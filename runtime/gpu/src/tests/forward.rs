@@ -161,7 +161,8 @@ fn a_real_models_logits_are_those_of_the_exact_mode() {
     let expected = exact(&file, &tokens, 24);
     let weights = Weights::new(&file).unwrap();
     for (kv, bound) in [(KvKind::F32, 1e-4), (KvKind::F16, 1e-2)] {
-        let options = GpuOptions { context: 32, batch: 16, logit_rows: 4, kv, adapter_rank: 0, binding_bytes: None };
+        let options =
+            GpuOptions { context: 32, batch: 16, logit_rows: 4, kv, adapter_rank: 0, binding_bytes: None };
         let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
         println!("{} bytes on the device", gpu.plan().bytes());
         let off = difference(&all_logits(&mut gpu, &tokens, &[16, 1]), &expected);

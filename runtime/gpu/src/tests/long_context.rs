@@ -20,8 +20,14 @@ fn eight_thousand_tokens() {
     let tokens = tokens(8_010, &mut random);
     let expected = exact(&file, &tokens, 250);
     let vocab = config.vocab;
-    let options =
-        GpuOptions { context: 8192, batch: 512, logit_rows: 1, kv: KvKind::F32, adapter_rank: 0, binding_bytes: None };
+    let options = GpuOptions {
+        context: 8192,
+        batch: 512,
+        logit_rows: 1,
+        kv: KvKind::F32,
+        adapter_rank: 0,
+        binding_bytes: None,
+    };
     let mut gpu = Gpu::new(&device, &weights, &options).unwrap();
     assert_eq!(gpu.allocated(), gpu.plan().bytes(), "the plan is what was made");
     for (i, tokens) in tokens[..8_000].chunks(512).enumerate() {

@@ -61,7 +61,7 @@ fn orders(value: &Value) -> Vec<String> {
     while let Some(taken) = open.pop() {
         if taken.len() < parts.len() {
             // The lowest next part comes off the stack first.
-            let next = |part: &usize| !taken.contains(part) && !(array && *part != taken.len());
+            let next = |part: &usize| !taken.contains(part) && (!array || *part == taken.len());
             let more: Vec<usize> = (0..parts.len()).filter(next).collect();
             open.extend(more.into_iter().rev().map(|part| [taken.as_slice(), &[part]].concat()));
             continue;
