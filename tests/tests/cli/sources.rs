@@ -48,7 +48,7 @@ fn errors_name_what_is_wrong_once() {
         .fails(1, "error: cannot write empty: it exists already");
     bench.run(&["convert", "empty", "-o", "x"], b"").fails(1, "error: empty holds no model");
     let quant = ["convert", "hf", "-o", "x.gguf", "--quant", "q4"];
-    bench.run(&quant, b"").fails(2, "--target-bits and --target-bytes");
+    bench.run(&quant, b"").fails(2, "--target-bits, --target-bytes and --merge");
     let inspected = bench.run(&["inspect", "tiny.thimble"], b"").stdout;
     assert!(inspected.contains("258 \"<|im_end|>\"") && !inspected.contains(" null\n"), "{inspected}");
 }

@@ -1,6 +1,7 @@
 //! `thimble run`: continues a text.
 
 mod log_probabilities;
+mod output;
 mod prompt;
 
 use crate::adapters::Adapters;
@@ -15,8 +16,8 @@ use crate::workspace::{self, Mapped, Workspace};
 use crate::{input, json, resources, terminal};
 use clap::Args;
 use log_probabilities::TokenLogProbabilities;
+use output::{Finish, Output, Stats, report};
 use prompt::{Prompt, PromptFlags};
-use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -96,43 +97,6 @@ struct Amount {
     tokens: usize,
     /// Whether to stop at an end-of-text token.
     stop: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Finish {
-    Stop,
-    Length,
-    Context,
-}
-
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Output {
-    prompt_ids: Vec<u32>,
-    ids: Vec<u32>,
-    text: String,
-    finish_reason: Finish,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    logprobs: Option<Vec<TokenLogProbabilities>>,
-    stats: Stats,
-}
-
-#[derive(Serialize)]
-struct Stats {
-    prefill_tokens: usize,
-    prefill_seconds: f64,
-    decode_tokens: usize,
-    decode_seconds: f64,
-    /// Tokens drafted by `--lookup` that took no forward pass of their own.
-    accepted_draft_tokens: usize,
-    /// From the start of the process until the first token was chosen; `null` if none was.
-    first_token_seconds: Option<f64>,
-    peak_resident_bytes: Option<u64>,
-    plan_bytes: usize,
-    backend: String,
-    threads: usize,
-    seed: u64,
 }
 
 impl Job {
@@ -380,31 +344,4 @@ fn append(piece: AnswerPiece<'_>, shown: &mut String) {
     if let AnswerPiece::Text(text) = piece {
         shown.push_str(text);
     }
-}
-
-/// Reports the statistics on stderr.
-fn report(output: &Output) {
-    let stats = &output.stats;
-    let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
-    let ended = match output.finish_reason {
-        Finish::Stop => "stopped",
-        Finish::Length => "length reached",
-        Finish::Context => "context full",
-    };
-    let first =
-        stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
-    let peak = stats
-        .peak_resident_bytes
-        .map_or(String::new(), |b| format!("peak memory {:.1} MB; ", b as f64 / 1e6));
-    terminal::note(&format!(
-        "[{ended}; prompt {} tokens at {:.0}/s; answer {} tokens at {:.1}/s; {first}{peak}reserved {:.1} MB; {}, {} threads; seed {}]",
-        stats.prefill_tokens,
-        rate(stats.prefill_tokens, stats.prefill_seconds),
-        stats.decode_tokens,
-        rate(stats.decode_tokens, stats.decode_seconds),
-        stats.plan_bytes as f64 / 1e6,
-        stats.backend,
-        stats.threads,
-        stats.seed,
-    ));
 }
