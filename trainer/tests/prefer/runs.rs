@@ -242,7 +242,7 @@ fn what_cannot_be_trained_is_refused() {
     fs::write(home.path("pairs.jsonl"), "\n{\"prompt\": \"q\", \"chosen\": \"a\"}\n").unwrap();
     let said = refused(home.prefer(&model, "run", &[]));
     assert!(
-        said.contains("pairs.jsonl, line 2: expected chosen and rejected, found chosen, prompt"),
+        said.contains("pairs.jsonl, line 2: expected chosen and rejected, found prompt, chosen"),
         "{said}"
     );
     assert!(!home.path("run/checkpoints").exists());

@@ -270,7 +270,7 @@ mod tests {
             (json!([1]), "expected a JSON object, found a list"),
             (
                 json!({"prompt": "q", "completion": "a"}),
-                "expected chosen and rejected, found completion, prompt",
+                "expected chosen and rejected, found prompt, completion",
             ),
             (json!({"prompt": "q", "chosen": "a"}), "expected chosen and rejected"),
             (json!({"chosen": "a", "rejected": "b"}), "expected a prompt"),
