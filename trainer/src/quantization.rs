@@ -8,12 +8,14 @@ use crate::init_from;
 use crate::model::Parameters;
 use crate::recipe::QuantizationScales;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use thimble_converter::calibrate::default_text;
 use thimble_converter::quantize::MatrixRounding;
 use thimble_converter::{ConversionOptions, ConvertError, Quant, Sections, Table, convert_model, pack};
 use thimble_files::MappedModel;
+use thimble_runtime::format::TensorRole;
 
 /// The calibrated conversion in a run folder.
 const START: &str = "start.thimble";
@@ -73,7 +75,9 @@ impl StartFile {
     }
 
     /// The rounding that starts with the file's scales. `weights`, those of the model that was converted, become the
-    /// masters of the first step: each is moved to where it rounds to what the file stores.
+    /// masters of the first step: the numbers that the file stores, from which each has as far to go before it rounds
+    /// otherwise. From their own, those near the middle between two numbers would change over with the noise of the first
+    /// gradients, and what the calibration chose would be lost.
     ///
     /// # Errors
     /// The file is of another model.
@@ -85,7 +89,7 @@ impl StartFile {
     ) -> Result<ModelRounding> {
         let mut matrices = Vec::new();
         self.matrices(parameters, |range, mut rounding, stored| {
-            rounding.move_into_cells(stored, &mut weights[range.clone()]);
+            weights[range.clone()].copy_from_slice(stored);
             if scales == QuantizationScales::Trained {
                 rounding.follow(&weights[range.clone()]);
             }
@@ -126,7 +130,32 @@ impl StartFile {
     }
 }
 
+/// Steps in the root mean square of a tensor that is not rounded.
+const STEPS_OF_FLOATS: f64 = 16.0;
+
 impl ModelRounding {
+    /// How far apart the numbers are that the weights of each trainable tensor can have: of a matrix that is rounded the
+    /// mean of its spans, of another tensor a share of its root mean square; 0 of the embedding and the head.
+    ///
+    /// Learning rates times these move all tensors equally fast, whatever their encodings. Embedding and head stay as the
+    /// file stores them: a text has few of the vocabulary's tokens, and presets give these matrices more bits than others.
+    pub fn steps(&self, parameters: &Parameters, weights: &[f32]) -> Vec<(Range<usize>, f64)> {
+        let rounded: BTreeMap<usize, f64> =
+            self.matrices.iter().map(|(range, of)| (range.start, f64::from(of.mean_step()))).collect();
+        let step = |range: Range<usize>| {
+            let squares = weights[range.clone()].iter().map(|&weight| f64::from(weight).powi(2)).sum::<f64>();
+            let of_floats = (squares / range.len().max(1) as f64).sqrt() / STEPS_OF_FLOATS;
+            rounded.get(&range.start).copied().unwrap_or(of_floats)
+        };
+        let vocabulary =
+            [TensorRole::Embedding, TensorRole::Head].map(|role| role.hugging_face(0).to_string());
+        let steps = parameters.trained().iter().map(|named| {
+            let step = if vocabulary.contains(&named.name) { 0.0 } else { step(named.range()) };
+            (named.range(), step)
+        });
+        steps.collect()
+    }
+
     /// Rounds the flat buffer's matrices as the file stores them; everything else is copied.
     pub fn round(&self, masters: &[f32], rounded: &mut [f32]) {
         rounded.copy_from_slice(masters);

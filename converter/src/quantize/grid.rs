@@ -56,11 +56,10 @@ impl Grid {
         (self.levels.first().copied().unwrap_or(0.0), self.levels.last().copied().unwrap_or(0.0))
     }
 
-    /// The levels below and above that of a code.
-    pub(super) fn neighbours(&self, code: u8) -> [Option<f32>; 2] {
-        let code = usize::from(code);
-        let below = code.checked_sub(1).and_then(|below| self.levels.get(below));
-        [below.copied(), self.levels.get(code + 1).copied()]
+    /// The mean distance between a level and the next.
+    pub(super) fn mean_step(&self) -> f32 {
+        let (low, high) = self.ends();
+        (high - low) / self.levels.len().saturating_sub(1).max(1) as f32
     }
 
     /// The levels other than 0, those farthest from it first.

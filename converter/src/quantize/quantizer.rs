@@ -151,17 +151,9 @@ impl Quantizer {
         fit.scale * self.grid.level(code) + fit.minimum
     }
 
-    /// The number nearest to `value` among those that round to the stored number, but for a margin at the cell's ends.
-    pub(super) fn within_cell(&self, fit: &GroupScale, stored: f32, value: f32) -> f32 {
-        let code = self.code(fit, stored);
-        let level = self.grid.level(code);
-        let end = |neighbour: f32| level + (neighbour - level) * (0.5 - CELL_MARGIN / 2.0);
-        let [low, high] = self.grid.neighbours(code).map(|neighbour| neighbour.map(end));
-        let place = (value - fit.minimum) * fit.inverse();
-        let place = place.max(low.unwrap_or(f32::NEG_INFINITY)).min(high.unwrap_or(f32::INFINITY));
-        let moved = place * fit.scale + fit.minimum;
-        // A scale of 0 has one number, and a value of an outermost cell may be far out.
-        if fit.inverse() != 0.0 && self.code(fit, moved) == code { moved } else { stored }
+    /// The mean distance between a number with this scale and the next.
+    pub(super) fn mean_step(&self, fit: &GroupScale) -> f32 {
+        fit.scale.abs() * self.grid.mean_step()
     }
 
     /// Writes the row's scale, if the encoding has one.
@@ -227,9 +219,6 @@ impl Quantizer {
         Some(())
     }
 }
-
-/// The part of a cell's half width that stays free at its ends when a weight is moved into it.
-const CELL_MARGIN: f32 = 0.1;
 
 /// The largest magnitude.
 fn largest(values: &[f32]) -> f32 {

@@ -76,22 +76,10 @@ impl MatrixRounding {
         self.first = lines.collect();
     }
 
-    /// Moves each weight into the cell of what is stored for it, the numbers that round to it, and no nearer to the cell's
-    /// end than a tenth of its half width. Both slices hold the matrix, row by row.
-    ///
-    /// So training starts with what a calibrated conversion stored, and knows which weights are nearly rounded otherwise.
-    pub fn move_into_cells(&self, stored: &[f32], weights: &mut [f32]) {
-        let rows = stored.par_chunks(self.columns).zip(weights.par_chunks_mut(self.columns));
-        rows.zip(self.scales.par_chunks(self.per_row())).with_min_len(ROWS).for_each(
-            |((stored, weights), scales)| {
-                let parts = stored.chunks(self.span).zip(weights.chunks_mut(self.span)).zip(scales);
-                for ((stored, weights), scale) in parts {
-                    for (&stored, weight) in stored.iter().zip(weights) {
-                        *weight = self.quantizer.within_cell(scale, stored, *weight);
-                    }
-                }
-            },
-        );
+    /// The mean distance between a number that is stored and the next.
+    pub fn mean_step(&self) -> f32 {
+        let sum: f64 = self.scales.iter().map(|scale| f64::from(self.quantizer.mean_step(scale))).sum();
+        (sum / self.scales.len().max(1) as f64) as f32
     }
 
     /// Rounds each weight to the nearest number of its span. Both slices hold the matrix, row by row.

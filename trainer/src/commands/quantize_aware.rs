@@ -33,7 +33,7 @@ pub(crate) struct Flags {
     #[arg(long, required = true, num_args = 1.., value_name = "FILE|FOLDER")]
     data: Vec<String>,
     /// Tokens to train on
-    #[arg(long, default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     tokens: u64,
     /// Documents to hold out, on which the divergence is measured
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
@@ -133,6 +133,8 @@ impl Flags {
         let [train, held_out] = sets(folder).map(|path| quoted(&path.display().to_string()));
         let (model, quant, name) = (quoted(&self.model), quoted(&self.quant), quoted(name));
         let steps = self.tokens.div_ceil(context * MICRO_BATCH);
+        let peak = PEAK.min(NOISE / (steps as f64).sqrt());
+        let floor = FLOOR * peak;
         let (warmup, every) = ((steps / 20).max(1), (steps / 20).max(1));
         format!(
             "name = {name}
@@ -153,6 +155,7 @@ weight_decay = 0.0
 set = \"held_out\"
 every = {every}
 windows = 16
+spread = true
 
 [checkpoint]
 every = {every}
@@ -164,7 +167,7 @@ length = {{ steps = {steps} }}
 context = {context}
 micro_batch = {MICRO_BATCH}
 mixture = {{ train = 1.0 }}
-schedule = {{ kind = \"cosine\", peak = {PEAK:e}, floor = {FLOOR:e}, warmup = {warmup} }}
+schedule = {{ kind = \"cosine\", peak = {peak:.1e}, floor = {floor:.1e}, warmup = {warmup} }}
 "
         )
     }
@@ -173,9 +176,13 @@ schedule = {{ kind = \"cosine\", peak = {PEAK:e}, floor = {FLOOR:e}, warmup = {w
 /// Tokens of a window, if the model takes as many, and windows of a step.
 const CONTEXT: u64 = 512;
 const MICRO_BATCH: u64 = 2;
-/// Learning rates after the warm-up and at the end.
-const PEAK: f64 = 1e-4;
-const FLOOR: f64 = 1e-5;
+/// The learning rate after the warm-up, in steps between the numbers of the encoding.
+const PEAK: f64 = 1.2e-2;
+/// What the rate times the square root of the number of updates may be at most: about as far, in steps, the noise of the
+/// gradients moves a weight, and from 0.5 on it would round otherwise.
+const NOISE: f64 = 0.25;
+/// The share of the rate that is left at the end.
+const FLOOR: f64 = 0.025;
 
 /// The token sets to train on and to measure on.
 fn sets(folder: &Path) -> [PathBuf; 2] {

@@ -9,6 +9,7 @@ use super::projection::Projections;
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use crate::ops::{AdamW, Buffer, BufferSpan, LossTerms, Ops, RmsNorm};
+use std::ops::Range;
 use thimble_runtime::format::{Config, RopeParameters};
 
 /// A model, its gradients and its optimizer on one device.
@@ -20,6 +21,8 @@ pub struct Engine<O> {
     rotary_context: usize,
     /// What [`Engine::take_loss`] gives beside the device's sum.
     loss: f64,
+    /// Factors of the learning rate, if it is not the same for all parameters.
+    rates: Vec<(Range<usize>, f64)>,
 }
 
 impl<O: Ops> Engine<O> {
@@ -31,7 +34,7 @@ impl<O: Ops> Engine<O> {
     /// An engine with parameters of its own layout: frozen parts, adapters. The device has room for
     /// [`Parameters::lengths`].
     pub fn with(config: &Config, parameters: Parameters, options: EngineOptions, ops: O) -> Engine<O> {
-        Engine { config: *config, parameters, options, ops, rotary_context: 0, loss: 0.0 }
+        Engine { config: *config, parameters, options, ops, rotary_context: 0, loss: 0.0, rates: Vec::new() }
     }
 
     /// The layout of the parameters.
@@ -230,7 +233,20 @@ impl<O: Ops> Engine<O> {
     /// # Errors
     /// The device fails.
     pub fn update(&mut self, step: AdamW) -> Result<()> {
-        self.ops.adamw(AdamW { decayed: self.parameters.matrices, ..step })
+        let step = AdamW { decayed: self.parameters.matrices, ..step };
+        if self.rates.is_empty() {
+            return self.ops.adamw(step, 0..self.parameters.trainable);
+        }
+        for (range, factor) in self.rates.iter().filter(|(_, factor)| *factor != 0.0) {
+            let learning_rate = step.learning_rate * factor;
+            self.ops.adamw(AdamW { learning_rate, ..step }, range.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Factors of the learning rate for ranges of the trainable parameters, which they cover. A range with factor 0 stays.
+    pub fn set_rates(&mut self, rates: Vec<(Range<usize>, f64)>) {
+        self.rates = rates;
     }
 
     pub(super) fn begin(&mut self, batch: &TrainingBatch, passes: Passes) -> Result<Activations> {

@@ -85,7 +85,9 @@ impl SelfDistillation {
         let source = QuantizationSource { model, quant: &self.keys.quant };
         let start = StartFile::open_or_create(run, &source)?;
         engine.write_copy(WeightCopy::Teacher, &teacher)?;
-        self.rounding = Some(start.rounding(engine.parameters(), &mut teacher, self.keys.scales)?);
+        let rounding = start.rounding(engine.parameters(), &mut teacher, self.keys.scales)?;
+        engine.set_rates(rounding.steps(engine.parameters(), &teacher));
+        self.rounding = Some(rounding);
         if fresh {
             engine.write(Buffer::Weights, &teacher)?;
         }

@@ -15,6 +15,8 @@ pub(super) struct Pretraining {
     validation: Option<ValidationSet>,
     /// Held-out windows, at most.
     windows: Option<usize>,
+    /// Whether the held-out windows are far apart.
+    spread: bool,
     /// The stage of the last step, and the position before it.
     last: Option<(usize, LoaderPosition)>,
     batch: TrainingBatch,
@@ -27,6 +29,7 @@ impl Pretraining {
             stages: recipe.stages.clone(),
             validation: loader.validation()?,
             windows: recipe.validation.as_ref().and_then(|validation| validation.windows),
+            spread: recipe.validation.as_ref().is_some_and(|validation| validation.spread),
             loader,
             last: None,
             batch: TrainingBatch::default(),
@@ -64,15 +67,17 @@ impl Pretraining {
     ) -> Result<Option<(f64, u64)>> {
         let Some(validation) = &self.validation else { return Ok(None) };
         let stage = &self.stages[stage];
-        let windows = validation.windows(stage.context, self.windows)?;
-        let (mut total, mut first) = (0.0, 0);
-        while first < windows {
-            let sequences = stage.micro_batch.min(windows - first);
-            validation.fill(first, sequences, stage.context, &mut self.batch)?;
+        let there = validation.windows(stage.context, None)?;
+        let count = self.windows.map_or(there, |windows| windows.min(there));
+        // One after another from the beginning, or far apart.
+        let apart = if self.spread { there / count } else { 1 };
+        let windows: Vec<usize> = (0..count).map(|window| window * apart).collect();
+        let mut total = 0.0;
+        for windows in windows.chunks(stage.micro_batch) {
+            validation.fill(windows, stage.context, &mut self.batch)?;
             total += sum(&self.batch)?;
-            first += sequences;
         }
-        let targets = windows * stage.context;
+        let targets = count * stage.context;
         Ok(Some((total / targets as f64, targets as u64)))
     }
 }

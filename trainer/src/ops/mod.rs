@@ -357,8 +357,8 @@ pub trait Ops: DistillationOps {
 
     /// Sum of squares of all gradients.
     fn gradient_square_sum(&mut self) -> Result<f64>;
-    /// One optimizer step over the trainable parameters.
-    fn adamw(&mut self, step: AdamW) -> Result<()>;
+    /// One optimizer step over a range of the trainable parameters.
+    fn adamw(&mut self, step: AdamW, over: Range<usize>) -> Result<()>;
 }
 
 /// Sum of the losses of the targets, those of weight other than 0.

@@ -357,7 +357,9 @@ fn optimizer<O: Ops>(trial: &mut Trial<O>) -> Result<()> {
         gradient_scale: 0.5,
         decayed: TRAINED - 1001,
     };
-    trial.ops.adamw(step)?;
+    // In two parts, of which the second is decayed in part.
+    trial.ops.adamw(step, 0..TRAINED / 2)?;
+    trial.ops.adamw(step, TRAINED / 2..TRAINED)?;
     for (name, buffer) in [
         ("weights", Buffer::Weights),
         ("first moment", Buffer::FirstMoment),

@@ -163,6 +163,9 @@ pub struct Validation {
     /// Windows of the stage's context, from the set's beginning; none: all of it. Of examples: the first so many.
     #[serde(default, deserialize_with = "optional::or_none")]
     pub windows: Option<usize>,
+    /// Takes the windows from all over the set instead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spread: bool,
 }
 
 /// Sample text during training.

@@ -91,9 +91,9 @@ pub struct DistillKeys {
 #[serde(rename_all = "lowercase")]
 pub enum QuantizationScales {
     /// They stay as the calibrated conversion chose them.
-    #[default]
     Fixed,
     /// They follow the weights.
+    #[default]
     Trained,
 }
 

@@ -44,16 +44,7 @@ fn quantize_to(test: &TestFolder, quant: &str, run: &str, more: &[&str]) -> Comm
         run,
         "--quiet",
     ];
-    let keys = [
-        "--tokens",
-        "10240",
-        "--held-out",
-        "20",
-        "--set",
-        "stages.0.schedule.peak=1e-4",
-        "--set",
-        "checkpoint.last=99",
-    ];
+    let keys = ["--tokens", "10240", "--held-out", "20", "--set", "checkpoint.last=99"];
     test.command(&[&fixed[..], &keys, more].concat())
 }
 
@@ -119,7 +110,12 @@ fn file_logits(path: &Path, ids: &[u32]) -> Vec<Vec<f32>> {
 
 /// Asserts that the runtime computes, from the converted export, the logits of the trainer's engine with the masters of
 /// the checkpoint rounded as in training.
-pub(crate) fn assert_file_has_trained_logits(test: &TestFolder, run: &str, quant: Quant) {
+pub(crate) fn assert_file_has_trained_logits(
+    test: &TestFolder,
+    run: &str,
+    quant: Quant,
+    scales: QuantizationScales,
+) {
     let export = format!("{run}-export");
     succeeds(test.command(&["export", run, "-o", &export, "--checkpoint", "last"]));
     let file = test.path(&format!("{run}.thimble"));
@@ -133,7 +129,7 @@ pub(crate) fn assert_file_has_trained_logits(test: &TestFolder, run: &str, quant
     let masters = checkpoint::read_tensors(&last, &parameters).unwrap().weights;
     let mut start = vec![0.0; parameters.len];
     let rounding = StartFile::open(&test.path(run)).unwrap();
-    let rounding = rounding.rounding(&parameters, &mut start, QuantizationScales::Fixed).unwrap();
+    let rounding = rounding.rounding(&parameters, &mut start, scales).unwrap();
     let mut engine = Engine::new(
         &shape,
         EngineOptions::default(),
@@ -163,8 +159,10 @@ fn the_file_has_the_logits_that_were_trained() {
     let test = with_base();
     for (name, quant) in [("q3", Quant::Q3), ("q4", Quant::Q4)] {
         succeeds(quantize_to(&test, name, name, &[]));
-        assert_file_has_trained_logits(&test, name, quant);
+        assert_file_has_trained_logits(&test, name, quant, QuantizationScales::Trained);
     }
+    succeeds(quantize_to(&test, "q3", "fixed", &["--set", "objective.scales=\"fixed\""]));
+    assert_file_has_trained_logits(&test, "fixed", Quant::Q3, QuantizationScales::Fixed);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::setup::{TestFolder, assert_same_end, copy, refused, succeeds};
 use std::fs;
 use thimble_converter::Quant;
 use thimble_trainer::plan::{DeviceTarget, MemoryEstimate};
-use thimble_trainer::recipe::TrainingRecipe;
+use thimble_trainer::recipe::{QuantizationScales, TrainingRecipe};
 use thimble_trainer::report::metrics::MetricsEvent;
 
 /// The steps of the stages before.
@@ -25,7 +25,7 @@ micro_batch = 3
 mixture = { train = 1.0 }
 reset_optimizer = true
 quantize = { quant = "q3" }
-schedule = { kind = "cosine", peak = 3e-4, warmup = 2 }
+schedule = { kind = "cosine", peak = 3e-2, warmup = 2 }
 "#;
     fs::write(path, recipe).unwrap();
     test
@@ -61,7 +61,7 @@ fn a_run_through_both_kinds_of_stages_exports_a_model_that_converts_exactly() {
         report.contains("at step 45") && !report.contains("at step 5<"),
         "the first measurement of the stage"
     );
-    assert_file_has_trained_logits(&test, "run", Quant::Q3);
+    assert_file_has_trained_logits(&test, "run", Quant::Q3, QuantizationScales::Trained);
     let said = refused(test.command(&["export", "run", "-o", "bf16", "--dtype", "bf16"]), 2);
     assert!(said.contains("exact in f32"), "{said}");
     // The stage before is exported as it was trained, which is the teacher.
@@ -98,7 +98,7 @@ fn a_stage_that_begins_again_has_the_teacher_of_then() {
     succeeds(test.pretrain("run", &[&keep[..], &change].concat()));
     assert!(teacher() != first);
     assert!(teacher() == test.kept("run", &format!("step-{TRAINED:08}"), "model.safetensors"));
-    assert_file_has_trained_logits(&test, "run", Quant::Q3);
+    assert_file_has_trained_logits(&test, "run", Quant::Q3, QuantizationScales::Trained);
 }
 
 /// The model as the stage found it is saved, however seldom checkpoints are: a run that stops at the stage's first step resumes

@@ -40,29 +40,22 @@ impl ValidationSet {
         Ok(whole.min(limit.unwrap_or(usize::MAX)))
     }
 
-    /// Fills `batch` with windows `first..first + sequences`, which must be below [`ValidationSet::windows`].
+    /// Fills `batch` with some of the windows, whose numbers must be below [`ValidationSet::windows`].
     ///
     /// Errors where a shard cannot be read, an id is beyond the model's vocabulary, or there are not that many windows.
-    pub fn fill(
-        &self,
-        first: usize,
-        sequences: usize,
-        context: usize,
-        batch: &mut TrainingBatch,
-    ) -> Result<()> {
+    pub fn fill(&self, windows: &[usize], context: usize, batch: &mut TrainingBatch) -> Result<()> {
         let there = self.windows(context, None)?;
-        if context == 0 || first.saturating_add(sequences) > there {
+        if let Some(beyond) = windows.iter().find(|window| context == 0 || **window >= there) {
             return Err(Error::Invalid(format!(
-                "validation set `{}`: windows {first}..{} of {context} tokens were asked for, there are {there}",
-                self.name,
-                first.saturating_add(sequences)
+                "validation set `{}`: window {beyond} of {context} tokens was asked for, there are {there}",
+                self.name
             )));
         }
-        batch.resize(sequences, context);
+        batch.resize(windows.len(), context);
         let rows =
             batch.ids.chunks_exact_mut(context + 1).zip(batch.document_start.chunks_exact_mut(context));
-        for (row, (ids, document_start)) in rows.enumerate() {
-            let mut offset = ((first + row) * context) as u64;
+        for (window, (ids, document_start)) in windows.iter().zip(rows) {
+            let mut offset = (window * context) as u64;
             let mut document = self.starts.partition_point(|start| *start <= offset) - 1;
             let mut filled = 0;
             while filled < ids.len() {
@@ -76,10 +69,8 @@ impl ValidationSet {
             }
             if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
                 return Err(Error::Invalid(format!(
-                    "validation set `{}`, window {}: id {id} is beyond the model's vocabulary of {}",
-                    self.name,
-                    first + row,
-                    self.vocab
+                    "validation set `{}`, window {window}: id {id} is beyond the model's vocabulary of {}",
+                    self.name, self.vocab
                 )));
             }
         }

@@ -35,6 +35,7 @@ use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use blocks::product;
 use candle_core::{DType, DeviceLocation, Tensor};
+use std::ops::Range;
 use thimble_runtime::format::RopeParameters;
 
 impl Ops for CandleOps {
@@ -86,7 +87,7 @@ impl Ops for CandleOps {
             target.slice_set(&Tensor::from_slice(&values[start..start + len], len, &self.device)?, 0, start)
         })?;
         if buffer == Buffer::Weights {
-            self.refresh_compute_weights(values.len())?;
+            self.refresh_compute_weights(0..values.len())?;
         }
         Ok(())
     }
@@ -357,14 +358,14 @@ impl Ops for CandleOps {
         Ok(optimizer::square_sum(&self.gradients)?)
     }
 
-    fn adamw(&mut self, step: AdamW) -> Result<()> {
+    fn adamw(&mut self, step: AdamW, over: Range<usize>) -> Result<()> {
         let state = optimizer::FlatBuffers {
             weights: &self.weights,
             gradients: &self.gradients,
             first: &self.first_moment,
             second: &self.second_moment,
         };
-        state.adamw(&step)?;
-        Ok(self.refresh_compute_weights(self.gradients.elem_count())?)
+        state.adamw(&step, over.clone())?;
+        Ok(self.refresh_compute_weights(over)?)
     }
 }

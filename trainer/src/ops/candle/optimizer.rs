@@ -42,12 +42,11 @@ pub(super) struct FlatBuffers<'a> {
 
 impl FlatBuffers<'_> {
     /// AdamW (Loshchilov and Hutter 2019, algorithm 2, with the learning rate in the decay, as PyTorch has it).
-    pub(super) fn adamw(&self, step: &AdamW) -> Result<()> {
-        let len = self.gradients.elem_count();
-        let decayed = step.decayed.min(len);
+    pub(super) fn adamw(&self, step: &AdamW, over: Range<usize>) -> Result<()> {
+        let decayed = step.decayed.clamp(over.start, over.end);
         let keep = 1.0 - step.learning_rate * step.weight_decay;
-        in_chunks(0..decayed, |start, len| self.chunk(step, keep, start, len))?;
-        in_chunks(decayed..len, |start, len| self.chunk(step, 1.0, start, len))
+        in_chunks(over.start..decayed, |start, len| self.chunk(step, keep, start, len))?;
+        in_chunks(decayed..over.end, |start, len| self.chunk(step, 1.0, start, len))
     }
 
     fn chunk(&self, step: &AdamW, keep: f64, start: usize, len: usize) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::recipe::Precision;
 use candle_core::{DType, Device, Result as Computed, Shape, Tensor};
 use std::collections::HashMap;
+use std::ops::Range;
 use thimble_runtime::format::RopeParameters;
 
 /// The operations on one of candle's devices.
@@ -198,12 +199,12 @@ impl CandleOps {
         self.gradients.slice_set(&sum, 0, start)
     }
 
-    /// Copies the first `len` masters in the activations' type.
-    pub(super) fn refresh_compute_weights(&self, len: usize) -> Computed<()> {
+    /// Copies masters in the activations' type.
+    pub(super) fn refresh_compute_weights(&self, range: Range<usize>) -> Computed<()> {
         if self.dtype == DType::F32 {
             return Ok(());
         }
-        optimizer::in_chunks(0..len, |start, len| {
+        optimizer::in_chunks(range, |start, len| {
             let copy = self.weights.narrow(0, start, len)?.to_dtype(self.dtype)?;
             self.compute_weights.slice_set(&copy, 0, start)
         })

@@ -32,6 +32,7 @@ use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use arena::spans;
 use rayon::prelude::*;
+use std::ops::Range;
 use thimble_runtime::format::RopeParameters;
 
 /// Logits held at a time, in bytes, and tokens that they are for at least.
@@ -386,12 +387,13 @@ impl Ops for CpuOps {
         Ok(optimizer::square_sum(&self.threads, &self.gradients, &mut self.partial_sums))
     }
 
-    fn adamw(&mut self, step: AdamW) -> Result<()> {
+    fn adamw(&mut self, step: AdamW, over: Range<usize>) -> Result<()> {
+        let step = AdamW { decayed: step.decayed.saturating_sub(over.start), ..step };
         let state = optimizer::FlatBuffers {
-            weights: &mut self.weights[..self.gradients.len()],
-            gradients: &self.gradients,
-            first: &mut self.first_moment,
-            second: &mut self.second_moment,
+            weights: &mut self.weights[over.clone()],
+            gradients: &self.gradients[over.clone()],
+            first: &mut self.first_moment[over.clone()],
+            second: &mut self.second_moment[over],
         };
         optimizer::adamw(&self.threads, &step, state);
         Ok(())

@@ -58,6 +58,7 @@ use super::{
 use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use launcher::{BF16, DeviceMemory};
+use std::ops::Range;
 use thimble_runtime::format::RopeParameters;
 use zerocopy::IntoBytes;
 
@@ -280,8 +281,8 @@ impl<L: Launcher> Ops for CudaOps<L> {
         self.square_sum()
     }
 
-    fn adamw(&mut self, step: AdamW) -> Result<()> {
-        self.step(step)
+    fn adamw(&mut self, step: AdamW, over: Range<usize>) -> Result<()> {
+        self.step(step, over)
     }
 }
 

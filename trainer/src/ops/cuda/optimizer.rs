@@ -2,9 +2,10 @@
 
 use super::super::{AdamW, Buffer};
 use super::kernels::Given::{Bf16s, Count, F32s, F64s, Float, U32s};
-use super::launcher::{DeviceMemory, Launcher};
+use super::launcher::{BF16, DeviceMemory, F32, Launcher, Region};
 use super::memory::CudaOps;
 use crate::error::Result;
+use std::ops::Range;
 use zerocopy::IntoBytes;
 
 /// Partial sums of the squares; their number decides the order of the sum and must not depend on the device.
@@ -35,12 +36,13 @@ impl<L: Launcher> CudaOps<L> {
     }
 
     /// One step, which also rounds the new weights to bf16.
-    pub(super) fn step(&self, step: AdamW) -> Result<()> {
-        let count = self.lengths.gradients;
+    pub(super) fn step(&self, step: AdamW, over: Range<usize>) -> Result<()> {
+        let count = over.len();
         if count == 0 {
             return Ok(());
         }
-        let flat = |buffer: Buffer| F32s(self.buffer(buffer).region());
+        let part = |region: Region, element: usize| region.part(over.start * element, count * element);
+        let flat = |buffer: Buffer| F32s(part(self.buffer(buffer).region(), F32));
         let correction1 = 1.0 - step.beta1.powf(step.step as f64);
         let correction2 = 1.0 - step.beta2.powf(step.step as f64);
         // 1 - beta in f64: in f32 it would be off by more than its last bit.
@@ -58,9 +60,9 @@ impl<L: Launcher> CudaOps<L> {
             flat(Buffer::FirstMoment),
             flat(Buffer::SecondMoment),
             flat(Buffer::Gradients),
-            Bf16s(self.weights.rounded.region()),
+            Bf16s(part(self.weights.rounded.region(), BF16)),
             Count(count),
-            Count(step.decayed.min(count)),
+            Count(step.decayed.saturating_sub(over.start).min(count)),
         ];
         given.extend(numbers.map(|number| Float(number as f32)));
         given.push(Float(step.gradient_scale));

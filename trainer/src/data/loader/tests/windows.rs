@@ -117,13 +117,13 @@ fn validation_windows_are_the_files_order_without_shuffling() {
     // 13 tokens: three windows of four, the last target being the thirteenth.
     assert_eq!((validation.windows(4, None).unwrap(), validation.windows(4, Some(2)).unwrap()), (3, 2));
     let mut batch = TrainingBatch::default();
-    validation.fill(0, 3, 4, &mut batch).unwrap();
+    validation.fill(&[0, 1, 2], 4, &mut batch).unwrap();
     assert_eq!(batch.ids, [11, 12, 13, 0, 21, 21, 0, 31, 32, 33, 33, 34, 35, 36, 0]);
     assert_eq!(batch.document_start, [0, 0, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0]);
     let all = batch.clone();
-    validation.fill(2, 1, 4, &mut batch).unwrap();
-    assert_eq!(batch.ids, all.ids[10..]);
-    assert!(validation.fill(2, 2, 4, &mut batch).is_err());
+    validation.fill(&[2, 0], 4, &mut batch).unwrap();
+    assert_eq!(batch.ids, [&all.ids[10..], &all.ids[..5]].concat());
+    assert!(validation.fill(&[2, 3], 4, &mut batch).is_err());
     assert!(validation.windows(13, None).is_err());
     // A window longer than the held-out set is refused when it is opened.
     let long = TrainingRecipe { stages: vec![Stage { context: 16, ..recipe.stages[0].clone() }], ..recipe };
