@@ -183,7 +183,7 @@ fn samples_are_of_the_weights_of_their_step() {
             "--set",
             "stages.0.length={steps=30}",
             "--set",
-            "stages.0.schedule.peak=3e-2",
+            "stages.0.schedule.peak=4",
             "--set",
             sample,
             "--set",
