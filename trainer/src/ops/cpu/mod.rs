@@ -32,7 +32,6 @@ use crate::data::TrainingBatch;
 use crate::error::{Error, Result};
 use arena::spans;
 use rayon::prelude::*;
-use std::ops::Range;
 use thimble_runtime::format::RopeParameters;
 
 /// Logits held at a time, in bytes, and tokens that they are for at least.
@@ -387,7 +386,7 @@ impl Ops for CpuOps {
         Ok(optimizer::square_sum(&self.threads, &self.gradients, &mut self.partial_sums))
     }
 
-    fn adamw(&mut self, step: AdamW, over: Range<usize>) -> Result<()> {
+    fn adamw(&mut self, step: AdamW, over: std::ops::Range<usize>) -> Result<()> {
         let step = AdamW { decayed: step.decayed.saturating_sub(over.start), ..step };
         let state = optimizer::FlatBuffers {
             weights: &mut self.weights[over.clone()],
