@@ -76,3 +76,17 @@ pub fn score(session: &mut Generator<'_>, tokens: &[Token]) -> Result<Vec<f64>, 
     session.score(tokens, 1, &mut |scored: Scored| scores.push(scored.log_probability))?;
     Ok(scores)
 }
+
+/// The largest difference of logits, as a share of the largest logit expected.
+///
+/// # Panics
+/// There are more or fewer than expected, or one is not finite.
+pub fn logit_difference(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f64, |most, logit| most.max(logit.abs()));
+    let differences = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs());
+    differences.fold(0.0, |most, difference| {
+        assert!(difference.is_finite());
+        difference.max(most)
+    }) / largest
+}

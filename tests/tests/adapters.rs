@@ -8,7 +8,7 @@ mod golden;
 mod refusals;
 mod tiny;
 
-use conformance::converted;
+use conformance::{converted, logit_difference};
 use golden::Golden;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -61,13 +61,18 @@ fn model(golden: &Golden, folder: &Path, quant: Quant) -> MappedModel {
     converted(folder, &folder.join("m.thimble"), quant).0
 }
 
-/// The adapter of a PEFT folder as an `.adapter` file that knows its base model.
-fn adapter_of(name: &str, base: &Path, folder: &Path, quant: Quant) -> OpenedAdapter {
+/// The adapter of a PEFT folder as an `.adapter` file beside its base model, which it knows.
+fn adapter_of(name: &str, folder: &Path, quant: Quant) -> OpenedAdapter {
     let path = folder.join(format!("{name}-{quant}.adapter"));
-    let adapter = adapter::open(&peft(name)).unwrap().with_base(&read::open(base).unwrap()).unwrap();
+    let adapter = adapter::open(&peft(name)).unwrap().with_base(&read::open(folder).unwrap()).unwrap();
     let summary = adapter.write(&path, quant).unwrap();
     assert!(summary.has_fingerprint && summary.bytes == path.metadata().unwrap().len());
     OpenedAdapter::read(&path).unwrap()
+}
+
+/// All adapters of a case.
+fn adapters_of(case: &Case, folder: &Path, quant: Quant) -> Vec<OpenedAdapter> {
+    case.adapters.iter().map(|(name, _)| adapter_of(name, folder, quant)).collect()
 }
 
 /// The logits after the prompt and after each token decoded behind it.
@@ -115,34 +120,19 @@ fn adapted(
     with_adapters(model, settings, adapters, |session| logits(golden, session))
 }
 
-/// The largest difference, as a share of the largest logit.
-fn difference(found: &[f32], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0.0f64, |most, logit| most.max(logit.abs()));
-    let differences = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs());
-    differences.fold(0.0, |most, difference| {
-        assert!(difference.is_finite());
-        difference.max(most)
-    }) / largest
-}
-
 #[test]
 fn logits_are_those_of_peft() {
     for case in cases() {
         let golden = golden(&case.model);
         let folder = tempfile::tempdir().unwrap();
         let model = model(&golden, folder.path(), Quant::Keep);
-        let opened: Vec<OpenedAdapter> = case
-            .adapters
-            .iter()
-            .map(|(name, _)| adapter_of(name, folder.path(), folder.path(), Quant::Keep))
-            .collect();
+        let opened = adapters_of(&case, folder.path(), Quant::Keep);
         let adapters: Vec<(&OpenedAdapter, f32)> =
             opened.iter().zip(&case.adapters).map(|(opened, (_, weight))| (opened, *weight)).collect();
         let all = adapted(&golden, &model, &EXACT, &adapters);
         let [prompt, last] = [(&all[0], &case.prompt), (&all[all.len() - 1], &case.last)]
-            .map(|(found, expected)| difference(found, expected));
-        let moved = difference(&all[0], &golden.prompt);
+            .map(|(found, expected)| logit_difference(found, expected));
+        let moved = logit_difference(&all[0], &golden.prompt);
         println!("{}, {:?}: {prompt:.1e} after the prompt, {last:.1e} at the end", case.model, case.adapters);
         assert!(moved > 0.1, "the adapters move the logits by {moved}");
         assert!(prompt < 1e-4 && last < 1e-4, "{}, {:?}: {prompt:e} {last:e}", case.model, case.adapters);
@@ -162,11 +152,7 @@ fn a_merged_model_is_the_adapted_one_within_rounding() {
         let folder = tempfile::tempdir().unwrap();
         let model = model(&golden, folder.path(), Quant::Keep);
         // Of PEFT folders and of adapter files.
-        let opened: Vec<OpenedAdapter> = case
-            .adapters
-            .iter()
-            .map(|(name, _)| adapter_of(name, folder.path(), folder.path(), Quant::F32))
-            .collect();
+        let opened = adapters_of(&case, folder.path(), Quant::F32);
         let files = opened.iter().map(|adapter| adapter.path().to_owned());
         let folders = case.adapters.iter().map(|(name, _)| peft(name));
         let weights = || case.adapters.iter().map(|(_, weight)| *weight);
@@ -186,7 +172,7 @@ fn a_merged_model_is_the_adapted_one_within_rounding() {
             );
             let all = adapted(&golden, &merged, &EXACT, &[]);
             let [prompt, last] = [(&all[0], &case.prompt), (&all[all.len() - 1], &case.last)]
-                .map(|(found, expected)| difference(found, expected));
+                .map(|(found, expected)| logit_difference(found, expected));
             println!("{}, {:?}, merged: {prompt:.1e}, {last:.1e}", case.model, case.adapters);
             assert!(prompt < 1e-4 && last < 1e-4, "{prompt:e} {last:e}");
             found.push(all);
@@ -198,7 +184,7 @@ fn a_merged_model_is_the_adapted_one_within_rounding() {
         let options = ConversionOptions { quant: Quant::Q8, merge, ..ConversionOptions::default() };
         convert(folder.path(), &path, &options, &mut |_| ()).unwrap();
         let all = adapted(&golden, &MappedModel::read(&path).unwrap(), &FAST, &[]);
-        let off = difference(&all[0], &case.prompt);
+        let off = logit_difference(&all[0], &case.prompt);
         println!("{}, {:?}, merged to q8: {off:.1e}", case.model, case.adapters);
         assert!(off < 0.1, "{off:e}");
     }
@@ -209,7 +195,7 @@ fn adapters_of_two_sessions_do_not_meet() {
     let golden = golden("Llama 3, tied");
     let folder = tempfile::tempdir().unwrap();
     let model = model(&golden, folder.path(), Quant::Q8);
-    let [all, small] = ["all", "bf16"].map(|name| adapter_of(name, folder.path(), folder.path(), Quant::F16));
+    let [all, small] = ["all", "bf16"].map(|name| adapter_of(name, folder.path(), Quant::F16));
     for settings in [EXACT, FAST] {
         let alone = [(&all, 1.0), (&small, 0.5)].map(|one| adapted(&golden, &model, &settings, &[one]));
         assert!(alone[0] != alone[1]);
@@ -234,7 +220,7 @@ fn a_saved_cache_belongs_to_its_adapters() {
     let golden = golden("Llama 3, tied");
     let folder = tempfile::tempdir().unwrap();
     let model = model(&golden, folder.path(), Quant::Q8);
-    let adapter = adapter_of("all", folder.path(), folder.path(), Quant::F16);
+    let adapter = adapter_of("all", folder.path(), Quant::F16);
     let file = model.file().unwrap();
     let path = folder.path().join("cache.kv");
     let settings = InferenceSettings { kv: Some(KvKind::F16), ..FAST };

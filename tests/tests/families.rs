@@ -10,7 +10,7 @@ mod hostile;
 mod round_trip;
 mod tiny;
 
-use conformance::{converted, with_session};
+use conformance::{converted, logit_difference, with_session};
 use golden::Golden;
 use thimble_converter::{BlockType, Quant};
 use thimble_files::MappedModel;
@@ -56,17 +56,6 @@ fn logits(golden: &Golden, model: &MappedModel, settings: &InferenceSettings) ->
     })
 }
 
-/// The largest difference, as a share of the largest logit.
-fn difference(found: &[f32], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(0.0f64, |most, logit| most.max(logit.abs()));
-    let differences = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs());
-    differences.fold(0.0, |most, difference| {
-        assert!(difference.is_finite());
-        difference.max(most)
-    }) / largest
-}
-
 #[test]
 fn logits_are_those_of_transformers() {
     for golden in golden::all() {
@@ -74,7 +63,7 @@ fn logits_are_those_of_transformers() {
             let (_folder, model) = model(&golden, kind, Quant::Keep);
             let all = logits(&golden, &model, &EXACT);
             let [prompt, last] = [(&all[0], &golden.prompt), (&all[all.len() - 1], &golden.last)]
-                .map(|(found, expected)| difference(found, expected));
+                .map(|(found, expected)| logit_difference(found, expected));
             println!("{}, {kind}: {prompt:.1e} after the prompt, {last:.1e} at the end", golden.name);
             assert!(prompt < 1e-4 && last < 1e-4, "{}, {kind}: {prompt:e} {last:e}", golden.name);
         }

@@ -8,7 +8,7 @@ fn an_adapter_of_another_model_is_refused() {
     let golden = golden("Llama 3, tied");
     let folder = tempfile::tempdir().unwrap();
     let model = model(&golden, folder.path(), Quant::Keep);
-    let adapter = adapter_of("all", folder.path(), folder.path(), Quant::Keep);
+    let adapter = adapter_of("all", folder.path(), Quant::Keep);
     // However the base is stored.
     for quant in [Quant::Q8, Quant::Q4, Quant::F16] {
         let (stored, _) = converted(folder.path(), &folder.path().join("other.thimble"), quant);

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_last_stages_may_quantize() {
         let last = r#"stages.4.quantize={quant="q4"}"#;
-        let keys = DistillKeys { quant: "q4".into(), scales: QuantizationScales::Fixed };
+        let keys = DistillKeys { quant: "q4".into(), scales: QuantizationScales::Trained };
         let one = recipe(&[last]).unwrap();
         assert_eq!(one.quantization(), Some((4, &keys)));
         let two = recipe(&[r#"stages.3.quantize={quant="q4"}"#, last]).unwrap();

@@ -9,7 +9,7 @@ use thimble_converter::{ConversionOptions, Quant, convert, pack};
 use thimble_files::MappedModel;
 use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator};
 use thimble_runtime::Token;
-use thimble_runtime::format::Encoding;
+use thimble_runtime::format::{Encoding, TensorRole};
 use thimble_trainer::checkpoint;
 use thimble_trainer::export::read_model;
 use thimble_trainer::model::{Engine, EngineOptions, Parameters};
@@ -77,14 +77,23 @@ fn the_file_has_the_numbers_that_were_trained() {
     let parameters = Parameters::new(&config);
     let mapped = MappedModel::read(&file).unwrap();
     let file = mapped.file().unwrap();
-    let mut encodings = Vec::new();
-    for record in file.tensors().iter().filter(|record| record.encoding != Encoding::Vector) {
+    let start = MappedModel::read(&test.path("run/start.thimble")).unwrap();
+    let start = start.file().unwrap();
+    let (mut encodings, mut trained) = (Vec::new(), 0);
+    for (record, first) in file.tensors().iter().zip(start.tensors().iter()) {
+        if record.encoding == Encoding::Vector {
+            continue;
+        }
         let (rows, columns) = (record.rows as usize, record.columns as usize);
         let stored = pack::unpack(record.encoding, file.tensor_bytes(&record), rows, columns).unwrap();
         let name = record.role.hugging_face(record.layer).to_string();
         assert!(stored == weights[parameters.find(&name).unwrap().range()], "{name}");
         encodings.push(record.encoding);
+        let begun = pack::unpack(first.encoding, start.tensor_bytes(&first), rows, columns).unwrap();
+        assert!(record.role != TensorRole::Embedding || stored == begun, "the embedding stays");
+        trained += usize::from(stored != begun);
     }
+    assert!(trained > 0, "no matrix was trained");
     assert!(encodings.contains(&Encoding::Q3Nl) && encodings.contains(&Encoding::Q6), "{encodings:?}");
 }
 
