@@ -2,7 +2,7 @@
 # A Swift compiler where there is none: on a Debian machine, the `swiftlang` package of Debian 13 (Swift 6.0.3 with the
 # package manager, Foundation and XCTest) in a folder of its own, whatever release the machine itself runs.
 #
-#   debian-swift.sh install ROOT          550 MB to fetch, 2.5 GB on disk; nothing outside ROOT changes
+#   debian-swift.sh install ROOT          550 MB to fetch, 1.5 GB on disk; nothing outside ROOT changes
 #   debian-swift.sh run ROOT COMMAND...   runs a command with that compiler in the current folder; needs root
 set -euo pipefail
 
@@ -46,10 +46,14 @@ END
     local fresh="$root.partial"
     rm -rf "$fresh"
     mkdir -p "$fresh"
-    # First what makes /bin and /lib links, then the rest.
+    # First what makes /bin and /lib links, then the rest; without debuggers, editors' servers and static libraries, a third.
     local package
     for package in "$apt"/cache/archives/base-files_*.deb "$apt"/cache/archives/*.deb; do
-        dpkg-deb -x "$package" "$fresh"
+        [ -e "$package" ] || continue
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$fresh" --keep-directory-symlink --wildcards \
+            --exclude='*lldb*' --exclude='*sourcekit*' --exclude='*/clangd' --exclude='*/swift_static/*' \
+            --exclude='*lto-dump*' --exclude='*/lto1' --exclude='*/cc1' --exclude='./usr/share/doc/*' --exclude='./usr/share/locale/*'
+        rm "$package"
     done
     mv "$fresh" "$root"
     echo "installed a Swift compiler in $root"
