@@ -30,6 +30,9 @@ pub trait TokenConstraint: Send {
         Ok(())
     }
 
+    /// Called before a forward pass of the answer's last tokens: the next mask may be computed meanwhile, elsewhere.
+    fn prepare(&mut self) {}
+
     /// Whether the answer may end here.
     fn is_complete(&self) -> bool;
 
@@ -84,6 +87,9 @@ pub fn next_tokens(
         if !sampled_alone {
             constraint.forced(left - 1, next)?;
         }
+    }
+    if next.len() < left {
+        constraint.prepare();
     }
     Ok(Step::Tokens)
 }

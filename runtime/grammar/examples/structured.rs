@@ -62,6 +62,12 @@ impl TokenConstraint for Timed {
         Ok(())
     }
 
+    fn prepare(&mut self) {
+        let start = Instant::now();
+        self.inner.prepare();
+        self.times().accepts.push(start.elapsed());
+    }
+
     fn is_complete(&self) -> bool {
         self.inner.is_complete()
     }

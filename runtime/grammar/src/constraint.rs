@@ -1,5 +1,6 @@
 //! One answer under a grammar.
 
+use crate::ahead::Ahead;
 use llguidance::Matcher;
 use llguidance::api::StopReason;
 use llguidance::toktrie::SimpleVob;
@@ -9,17 +10,25 @@ use thimble_runtime::sampler::TokenMask;
 
 /// The state of one answer under a [`crate::Grammar`].
 ///
-/// Allocates a mask for each token (a bit per token of the vocabulary) and what the parser keeps of the answer.
+/// Allocates a mask for each token (a bit per token of the vocabulary) and what the parser keeps of the answer. A thread
+/// computes masks while the forward passes run.
 pub struct GrammarConstraint {
-    matcher: Matcher,
+    matcher: Ahead,
     mask: SimpleVob,
     complete: bool,
+    stopped: bool,
 }
 
 impl GrammarConstraint {
-    pub(crate) fn new(mut matcher: Matcher) -> Result<GrammarConstraint, ConstraintError> {
-        let complete = matcher.is_accepting().map_err(|_| failure(&matcher))?;
-        Ok(GrammarConstraint { matcher, mask: SimpleVob::new(), complete })
+    pub(crate) fn new(matcher: Matcher) -> Result<GrammarConstraint, ConstraintError> {
+        let mut constraint = GrammarConstraint {
+            matcher: Ahead::new(matcher),
+            mask: SimpleVob::new(),
+            complete: false,
+            stopped: false,
+        };
+        constraint.update()?;
+        Ok(constraint)
     }
 
     /// The mask that was computed last.
@@ -28,13 +37,15 @@ impl GrammarConstraint {
     }
 
     fn update(&mut self) -> Result<(), ConstraintError> {
-        self.complete = self.matcher.is_accepting().map_err(|_| failure(&self.matcher))?;
+        let matcher = self.matcher.here()?;
+        self.complete = matcher.is_accepting().map_err(|_| failure(matcher))?;
+        self.stopped = matcher.is_stopped();
         Ok(())
     }
 }
 
 /// Why the matcher failed.
-fn failure(matcher: &Matcher) -> ConstraintError {
+pub(crate) fn failure(matcher: &Matcher) -> ConstraintError {
     let reason = match matcher.stop_reason() {
         StopReason::LexerTooComplex => "the limit of lexer states or of their work was reached".to_string(),
         StopReason::ParserTooComplex => "the limit of parser items was reached".to_string(),
@@ -51,33 +62,43 @@ pub(crate) fn first_line(message: &str) -> String {
 
 impl TokenConstraint for GrammarConstraint {
     fn mask(&mut self) -> Result<TokenMask<'_>, ConstraintError> {
-        self.mask = self.matcher.compute_mask_or_eos().map_err(|_| failure(&self.matcher))?;
-        Ok(TokenMask::new(self.mask.as_slice()))
+        self.mask = self.matcher.mask()?;
+        self.stopped = self.matcher.here()?.is_stopped();
+        Ok(self.last_mask())
     }
 
     fn accept(&mut self, token: Token) -> Result<(), ConstraintError> {
-        match self.matcher.try_consume_tokens(&[token.0]) {
+        let matcher = self.matcher.here()?;
+        match matcher.try_consume_tokens(&[token.0]) {
             Ok(1) => self.update(),
             Ok(_) => Err(ConstraintError::Refused { found: token.0 }),
-            Err(_) => Err(failure(&self.matcher)),
+            Err(_) => Err(failure(matcher)),
         }
     }
 
     fn forced(&mut self, most: usize, tokens: &mut Vec<Token>) -> Result<(), ConstraintError> {
-        if self.must_end() || most == 0 {
+        // Before a mask was asked for, nothing was left to force.
+        if self.must_end() || most == 0 || self.matcher.has_mask() {
             return Ok(());
         }
-        let mut forced = self.matcher.compute_ff_tokens();
+        let matcher = self.matcher.here()?;
+        let mut forced = matcher.compute_ff_tokens();
         forced.truncate(most);
         if forced.is_empty() {
-            return match self.matcher.is_error() {
-                true => Err(failure(&self.matcher)),
+            return match matcher.is_error() {
+                true => Err(failure(matcher)),
                 false => Ok(()),
             };
         }
-        self.matcher.consume_tokens(&forced).map_err(|_| failure(&self.matcher))?;
+        matcher.consume_tokens(&forced).map_err(|_| failure(matcher))?;
         tokens.extend(forced.into_iter().map(Token));
         self.update()
+    }
+
+    fn prepare(&mut self) {
+        if !self.must_end() {
+            self.matcher.ask();
+        }
     }
 
     fn is_complete(&self) -> bool {
@@ -85,6 +106,6 @@ impl TokenConstraint for GrammarConstraint {
     }
 
     fn must_end(&self) -> bool {
-        self.complete && self.matcher.is_stopped()
+        self.complete && self.stopped
     }
 }

@@ -4,6 +4,7 @@
 //! crate `llguidance` parses; this one checks what goes in, bounds it, and refuses what would be ignored.
 #![deny(unsafe_code)]
 
+mod ahead;
 mod cache;
 mod constraint;
 mod error;

@@ -178,3 +178,44 @@ fn what_a_monkey_types_is_valid_or_says_that_it_is_cut() {
     }
     assert!(ended > 100 && cut > 20 && dropped > 20, "{ended} ended, {cut} cut, {dropped} turns dropped");
 }
+
+/// An answer of random tokens, of which `ahead` says before which forward passes a mask is asked for; and its masks.
+fn walk(grammar: &Grammar, seed: u64, ahead: &dyn Fn(u64) -> bool) -> (Vec<u32>, Vec<Vec<u32>>) {
+    let mut constraint = grammar.constraint().unwrap();
+    let (mut answer, mut masks, mut random) = (Vec::new(), Vec::new(), seed);
+    while !constraint.must_end() && answer.len() < 60 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mask = constraint.mask().unwrap();
+        let allowed: Vec<u32> = (0..256).filter(|&token| mask.allows(Token(token))).collect();
+        let Some(&token) = allowed.get((random >> 33) as usize % allowed.len().max(1)) else { break };
+        masks.push(allowed);
+        answer.push(token);
+        if ahead(random >> 40) {
+            // Asked for and not used, then for the state that is.
+            constraint.prepare();
+        }
+        constraint.accept(Token(token)).unwrap();
+        if ahead(random >> 45) {
+            constraint.prepare();
+            constraint.prepare();
+        }
+    }
+    (answer, masks)
+}
+
+#[test]
+fn masks_that_are_computed_ahead_are_those_of_the_state() {
+    let source =
+        r#"{"type": "array", "items": {"enum": ["cat", "caterpillar", 12, 120, null]}, "minItems": 2}"#;
+    let grammar = compile(GrammarSource::JsonSchema(source.to_string())).unwrap();
+    for seed in 0..60 {
+        let expected = walk(&grammar, seed, &|_| false);
+        assert!(!expected.0.is_empty());
+        assert_eq!(walk(&grammar, seed, &|_| true), expected);
+        assert_eq!(walk(&grammar, seed, &|bits| bits % 3 == 0), expected);
+    }
+    // One that is away is left behind.
+    let mut constraint = grammar.constraint().unwrap();
+    constraint.prepare();
+    drop(constraint);
+}
