@@ -4,16 +4,15 @@ use crate::stderr::with_stderr;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
-/// Begins dim text on a terminal with colours.
-pub(crate) const DIM: &str = "\x1b[2m";
-/// Ends it.
-pub(crate) const UNDIM: &str = "\x1b[0m";
-
 /// Whether to use colours on a stream that is a terminal or not.
 pub(crate) fn has_colours(terminal: bool) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    !refused && !dumb && terminal
+    !refused && !is_dumb() && terminal
+}
+
+/// Whether the terminal has no escape sequences.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// Prints one dim line to stderr; lost if stderr is closed.

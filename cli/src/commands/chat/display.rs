@@ -1,6 +1,8 @@
-//! Shows an answer as it arrives: wrapped and with dim reasoning on a terminal, unchanged anywhere else.
+//! Shows an answer as it arrives: as Markdown and with dim reasoning on a terminal, unchanged anywhere else.
 
-use super::wrap::{self, Wrap};
+use super::markdown::{Look, Markdown};
+use super::style::Style;
+use super::wrap::terminal_width;
 use crate::terminal::{self, Status};
 use std::io::{self, Write};
 use thimble_chat::{AnswerPiece, ReasoningSplitter};
@@ -8,12 +10,12 @@ use thimble_chat::{AnswerPiece, ReasoningSplitter};
 /// Shows one answer.
 pub(super) struct AnswerDisplay<'w> {
     stdout: &'w mut dyn Write,
-    /// Whether stdout is a terminal.
-    terminal: bool,
+    /// How answers are shown, if stdout is a terminal.
+    look: Option<Look>,
     /// Whether reasoning is left out.
     hidden: bool,
     splitter: ReasoningSplitter,
-    wrap: Wrap,
+    markdown: Markdown,
     /// Whether reasoning is being shown, in dim letters.
     dim: bool,
     /// Whether the answer has nothing but white space and reasoning so far.
@@ -27,14 +29,14 @@ pub(super) struct AnswerDisplay<'w> {
 }
 
 impl<'w> AnswerDisplay<'w> {
-    /// An empty answer; `hidden` leaves reasoning out.
-    pub(super) fn new(stdout: &'w mut dyn Write, terminal: bool, hidden: bool) -> AnswerDisplay<'w> {
+    /// An empty answer, shown with `look` on a terminal; `hidden` leaves reasoning out.
+    pub(super) fn new(stdout: &'w mut dyn Write, look: Option<Look>, hidden: bool) -> AnswerDisplay<'w> {
         AnswerDisplay {
             stdout,
-            terminal,
+            look,
             hidden,
             splitter: ReasoningSplitter::default(),
-            wrap: Wrap::new(if terminal { wrap::terminal_width() } else { None }),
+            markdown: Markdown::new(look.unwrap_or(Look::Plain), terminal_width()),
             dim: false,
             empty: true,
             within_line: false,
@@ -73,20 +75,19 @@ impl<'w> AnswerDisplay<'w> {
     }
 
     fn end_line(&mut self) -> io::Result<()> {
-        let rest = self.wrap.finish();
-        let reset = if self.dim { terminal::UNDIM } else { "" };
+        let rest = self.markdown.finish();
         (self.dim, self.within_line) = (false, false);
-        self.wrap.restart();
-        writeln!(self.stdout, "{rest}{reset}")
+        self.markdown.restart();
+        writeln!(self.stdout, "{rest}")
     }
 
     /// Ends the line before a note on stderr.
     pub(super) fn interrupt_line(&mut self) -> io::Result<()> {
-        let rest = self.wrap.finish();
+        let rest = self.markdown.finish_word();
         self.stdout.write_all(rest.as_bytes())?;
-        if self.terminal && self.wrap.within_line() {
+        if self.look.is_some() && self.markdown.within_line() {
             writeln!(self.stdout)?;
-            self.wrap.restart();
+            self.markdown.restart();
         }
         self.stdout.flush()
     }
@@ -95,7 +96,7 @@ impl<'w> AnswerDisplay<'w> {
     fn show(&mut self, whole: &str, pieces: &[Piece]) -> io::Result<()> {
         self.status.clear();
         self.empty &= pieces.iter().all(|piece| piece.reasoning || piece.text.trim().is_empty());
-        let dims = self.terminal && terminal::has_colours(true);
+        let dims = self.look.is_some() && terminal::has_colours(true);
         if !dims && !self.hidden {
             self.write(whole)?;
             return self.stdout.flush();
@@ -104,18 +105,16 @@ impl<'w> AnswerDisplay<'w> {
             match (piece.reasoning, self.hidden) {
                 (true, true) => self.status.show("thinking"),
                 (true, false) => {
-                    if !self.dim {
-                        self.stdout.write_all(terminal::DIM.as_bytes())?;
-                        self.dim = true;
-                    }
-                    self.write(&piece.text)?;
+                    self.dim = true;
+                    let shown = self.markdown.push_plain(&terminal::printable(&piece.text), Style::DIM);
+                    self.stdout.write_all(shown.as_bytes())?;
+                    self.within_line |= !piece.text.is_empty();
                 }
                 (false, _) => {
-                    if self.dim {
-                        let rest = self.wrap.finish();
-                        write!(self.stdout, "{rest}{}\n\n", terminal::UNDIM)?;
-                        self.wrap.restart();
-                        self.dim = false;
+                    if std::mem::take(&mut self.dim) {
+                        let rest = self.markdown.finish_word();
+                        write!(self.stdout, "{rest}\n\n")?;
+                        self.markdown.restart();
                     }
                     self.write(&piece.text)?;
                 }
@@ -125,10 +124,13 @@ impl<'w> AnswerDisplay<'w> {
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
-        let text = if self.terminal { terminal::printable(text) } else { text.into() };
         self.within_line |= !text.is_empty();
-        let wrapped = self.wrap.push(&text);
-        self.stdout.write_all(wrapped.as_bytes())
+        if self.look.is_none() {
+            return self.stdout.write_all(text.as_bytes());
+        }
+        // The terminal may have another size by now.
+        let shown = self.markdown.push(&terminal::printable(text), terminal_width());
+        self.stdout.write_all(shown.as_bytes())
     }
 }
 
@@ -150,11 +152,11 @@ impl Piece {
 
 #[cfg(test)]
 mod tests {
-    use super::AnswerDisplay;
+    use super::{AnswerDisplay, Look};
 
     fn shown(hidden: bool, pieces: &[&str]) -> (String, bool) {
         let mut stdout = Vec::new();
-        let mut display = AnswerDisplay::new(&mut stdout, false, hidden);
+        let mut display = AnswerDisplay::new(&mut stdout, None, hidden);
         pieces.iter().for_each(|piece| display.text(piece).unwrap());
         display.finish().unwrap();
         let empty = display.empty;
@@ -164,13 +166,23 @@ mod tests {
     #[test]
     fn a_call_has_a_line_of_its_own() {
         let mut stdout = Vec::new();
-        let mut display = AnswerDisplay::new(&mut stdout, false, false);
+        let mut display = AnswerDisplay::new(&mut stdout, None, false);
         display.text("One moment.").unwrap();
         display.call("[a]").unwrap();
         display.call("[b]").unwrap();
         display.finish().unwrap();
         assert!(!display.empty);
         assert_eq!(String::from_utf8(stdout).unwrap(), "One moment.\n[a]\n[b]\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_markdown_once_it_is_decided() {
+        let mut stdout = Vec::new();
+        let mut display = AnswerDisplay::new(&mut stdout, Some(Look::Attributes), false);
+        ["**bo", "ld**", " and\u{1b}[2J *never"].iter().for_each(|piece| display.text(piece).unwrap());
+        display.finish().unwrap();
+        let expected = "\u{1b}[0;1mbold\u{1b}[0m and\u{fffd}[2J *never\n";
+        assert_eq!(String::from_utf8(stdout).unwrap(), expected);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 mod display;
 mod line;
+mod markdown;
 mod slash;
+mod style;
 mod terminal_chat;
 mod tool_calls;
 mod wrap;
@@ -23,6 +25,7 @@ use crate::{input, terminal};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use line::{Line, Reader};
+use markdown::Look;
 use std::io::Write;
 use std::path::Path;
 use terminal_chat::TerminalChat;
@@ -53,6 +56,9 @@ pub(crate) struct Flags {
     /// End an answer before this text; may be repeated
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     stop: Vec<String>,
+    /// Show answers as the model writes them, without formatting their Markdown
+    #[arg(long)]
+    plain: bool,
     #[command(flatten)]
     grammar: GrammarFlags,
     #[command(flatten)]
@@ -148,6 +154,7 @@ impl Job {
             grammar,
             follow_up,
             hide_reasoning: self.flags.thinking == Some(Thinking::Hide),
+            look: Look::of_stdout(self.flags.plain),
             interrupt: Interrupt::install()?,
             seed: sampling.seed,
             last: None,

@@ -2,6 +2,7 @@
 
 use super::display::AnswerDisplay;
 use super::line::Reader;
+use super::markdown::Look;
 use super::slash::{HELP, Input};
 use super::tool_calls;
 use crate::failure::Failure;
@@ -10,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::model::Location;
 use crate::terminal;
 use crate::{resources, workspace};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use thimble_chat::tools::ToolCall;
 use thimble_chat::{
@@ -32,6 +33,8 @@ pub(super) struct TerminalChat<'r, 'a, 'b> {
     pub(super) follow_up: Option<(Toolset, Option<AnswerGrammar>)>,
     /// Whether to show only answers.
     pub(super) hide_reasoning: bool,
+    /// How answers are shown on a terminal.
+    pub(super) look: Option<Look>,
     pub(super) interrupt: Interrupt,
     pub(super) seed: u64,
     pub(super) last: Option<AnswerStats>,
@@ -208,7 +211,7 @@ impl TerminalChat<'_, '_, '_> {
 
     /// Shows the calls of a loaded conversation that wait.
     fn show_waiting(&mut self) -> Result<(), Failure> {
-        let terminal = std::io::stdout().is_terminal();
+        let terminal = self.look.is_some();
         let lines = self.waiting().into_iter().flatten().map(|call| tool_calls::shown(call, terminal));
         for line in lines.collect::<Vec<String>>() {
             writeln!(self.stdout, "{line}")?;
@@ -225,8 +228,8 @@ impl TerminalChat<'_, '_, '_> {
         self.session.tools = tools.cloned();
         self.session.constraint = grammar.as_ref().map(AnswerGrammar::constraint).transpose()?;
         let answering = self.interrupt.answering();
-        let terminal = std::io::stdout().is_terminal();
-        let mut display = AnswerDisplay::new(&mut *self.stdout, terminal, self.hide_reasoning);
+        let terminal = self.look.is_some();
+        let mut display = AnswerDisplay::new(&mut *self.stdout, self.look, self.hide_reasoning);
         let mut show = |event: ChatEvent<'_>| match event {
             ChatEvent::Text(text) => Ok(display.text(text)?),
             ChatEvent::Call(call) => Ok(display.call(&tool_calls::shown(call, terminal))?),

@@ -1,5 +1,6 @@
-//! Line wrapping between words, for text that arrives in pieces.
+//! Line wrapping between words, for styled text that arrives in pieces.
 
+use super::style::{Style, StyledText};
 use console::{Term, measure_text_width};
 use std::ops::RangeInclusive;
 
@@ -12,101 +13,123 @@ const JOINER: char = '\u{200d}';
 const SKIN_TONES: RangeInclusive<char> = '\u{1f3fb}'..='\u{1f3ff}';
 
 /// Columns of the terminal on stdout: `COLUMNS`, or what the terminal reports.
-pub(crate) fn terminal_width() -> Option<usize> {
+pub(super) fn terminal_width() -> Option<usize> {
     let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let asked = || Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
     named.or_else(asked).filter(|&columns| columns > 0)
 }
 
 /// Breaks lines before words that would not fit: at a space, or before a wide character (Chinese has no spaces). Other words
-/// are neither cut nor hyphenated, and lines of code blocks and tables stay whole, so that they can be copied.
+/// are neither cut nor hyphenated.
 #[derive(Debug, Default)]
-pub(crate) struct Wrap {
+pub(super) struct Wrap {
     /// Columns of a line; 0 breaks nothing.
     width: usize,
     /// Column of the next character.
     column: usize,
     /// White space after the last word; the next word decides whether it becomes a line break.
-    space: String,
+    space: StyledText,
     /// The beginning of a word whose end has not arrived yet.
-    word: String,
-    /// Whether the next word is the first of a line of the text.
-    first: bool,
-    /// Inside a code block.
-    code: bool,
-    /// In a line that must stay whole.
+    word: StyledText,
+    /// What begins the lines that a break makes.
+    hang: StyledText,
+    /// Whether the line has a word.
+    begun: bool,
+    /// In a line that must stay whole, so that it can be copied.
     whole: bool,
     /// Inside a word as long as a line.
     long: bool,
     /// After a joiner.
     joined: bool,
+    /// The style that the terminal shows.
+    shown: Style,
 }
 
 impl Wrap {
     /// Lines of at most `width` columns; `None` breaks nothing.
-    pub(crate) fn new(width: Option<usize>) -> Wrap {
-        Wrap { width: width.unwrap_or(0), first: true, ..Wrap::default() }
+    pub(super) fn new(width: Option<usize>) -> Wrap {
+        Wrap { width: width.unwrap_or(0), ..Wrap::default() }
+    }
+
+    /// From now on lines have at most `width` columns.
+    pub(super) fn resize(&mut self, width: Option<usize>) {
+        self.width = width.unwrap_or(0);
     }
 
     /// Whether the current line has text.
-    pub(crate) fn within_line(&self) -> bool {
+    pub(super) fn within_line(&self) -> bool {
         self.column > 0
     }
 
-    /// Takes more text and returns what can be written now.
-    pub(crate) fn push(&mut self, text: &str) -> String {
-        let mut out = String::new();
-        if self.width == 0 {
-            out.push_str(text);
-            let last = text.rsplit('\n').next().unwrap_or_default();
-            let before = if text.contains('\n') { 0 } else { self.column };
-            self.column = before + measure_text_width(last);
-            return out;
+    /// Whether the current line stays whole.
+    pub(super) fn keep_whole(&mut self, whole: bool) {
+        self.whole = whole;
+    }
+
+    /// Begins a line with `prefix`, and the lines that breaks make of it with `hang`; again for more of both.
+    pub(super) fn begin(&mut self, prefix: &StyledText, hang: &StyledText, out: &mut String) {
+        prefix.write(&mut self.shown, out);
+        self.column += prefix.width();
+        // On a narrow terminal the text needs the columns.
+        if (self.hang.width() + hang.width()) * 2 <= self.width {
+            self.hang.append(hang);
         }
+    }
+
+    /// Takes more text and appends what can be written now to `out`.
+    pub(super) fn push(&mut self, text: &str, style: Style, out: &mut String) {
         for c in text.chars() {
             let joined = std::mem::replace(&mut self.joined, c == JOINER);
             match c {
-                '\n' => {
-                    self.end_word(&mut out);
-                    out.push_str(&std::mem::take(&mut self.space));
-                    out.push('\n');
-                    (self.column, self.first, self.whole) = (0, true, false);
+                '\n' => self.newline(out),
+                c if self.width == 0 => {
+                    style.select(&mut self.shown, out);
+                    out.push(c);
+                    self.column += width_of(c);
                 }
                 // Except no-break spaces.
                 c if c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}' | '\u{2007}') => {
-                    self.end_word(&mut out);
-                    self.space.push(c);
+                    self.end_word(out);
+                    self.space.push(c, style);
                 }
                 c => {
                     // Text of wide characters has no spaces: lines break before any of them, but not inside an emoji of several
                     // characters. Combining marks have no width.
                     let inside = joined || SKIN_TONES.contains(&c);
                     if width_of(c) > 1 && !CLOSING.contains(c) && !inside {
-                        self.end_word(&mut out);
+                        self.end_word(out);
                     }
-                    self.word.push(c);
+                    self.word.push(c, style);
                     // The terminal breaks a word as long as a line.
-                    if self.whole || self.long || measure_text_width(&self.word) >= self.width {
-                        self.place(&mut out);
+                    if self.whole || self.long || self.word.width() >= self.width {
+                        self.place(out);
                         self.long = true;
                     }
                 }
             }
         }
-        out
     }
 
-    /// Returns what was held back, at the end of the text or before other output.
-    pub(crate) fn finish(&mut self) -> String {
-        let mut out = String::new();
-        self.end_word(&mut out);
-        out.push_str(&std::mem::take(&mut self.space));
-        out
+    /// Appends what was held back to `out`, at the end of the text or before other output, which begins without a style.
+    pub(super) fn finish(&mut self, out: &mut String) {
+        self.end_word(out);
+        std::mem::take(&mut self.space).write(&mut self.shown, out);
+        Style::PLAIN.select(&mut self.shown, out);
     }
 
     /// The cursor is at the start of a line again.
-    pub(crate) fn restart(&mut self) {
-        self.column = 0;
+    pub(super) fn restart(&mut self) {
+        (self.column, self.begun, self.whole) = (0, false, false);
+        self.hang = StyledText::default();
+    }
+
+    fn newline(&mut self, out: &mut String) {
+        self.end_word(out);
+        std::mem::take(&mut self.space).write(&mut self.shown, out);
+        // An underlined or coloured line end may reach the border of the terminal.
+        Style::PLAIN.select(&mut self.shown, out);
+        out.push('\n');
+        self.restart();
     }
 
     fn end_word(&mut self, out: &mut String) {
@@ -120,24 +143,22 @@ impl Wrap {
             return;
         }
         let (space, word) = (std::mem::take(&mut self.space), std::mem::take(&mut self.word));
-        if std::mem::take(&mut self.first) {
-            let fence = word.starts_with("```") || word.starts_with("~~~");
-            self.whole = self.code || fence || word.starts_with('|');
-            self.code ^= fence;
-        }
-        let length = measure_text_width(&word);
-        let behind = space.chars().fold(self.column, |column, c| match c {
+        let length = word.width();
+        let behind = space.text().chars().fold(self.column, |column, c| match c {
             '\t' => (column / 8 + 1) * 8,
             c => column + width_of(c),
         });
-        if self.column > 0 && behind + length > self.width && !self.whole && !self.long {
+        let begun = std::mem::replace(&mut self.begun, true);
+        if begun && behind + length > self.width && !self.whole && !self.long {
+            Style::PLAIN.select(&mut self.shown, out);
             out.push('\n');
-            self.column = 0;
+            self.hang.write(&mut self.shown, out);
+            self.column = self.hang.width();
         } else {
-            out.push_str(&space);
+            space.write(&mut self.shown, out);
             self.column = behind;
         }
-        out.push_str(&word);
+        word.write(&mut self.shown, out);
         self.column += length;
         if self.column > self.width {
             // The terminal has continued on its next line.
@@ -152,17 +173,19 @@ fn width_of(c: char) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Wrap;
+    use super::{Style, StyledText, Wrap};
 
     /// Wraps the text; asserts that the pieces it arrives in do not matter.
     #[track_caller]
     fn wrapped(width: usize, text: &str) -> String {
         let characters: Vec<char> = text.chars().collect();
         let pieces = |length: usize| {
-            let mut wrap = Wrap::new(Some(width));
-            let pieces = characters.chunks(length).map(|piece| wrap.push(&piece.iter().collect::<String>()));
-            let out: String = pieces.collect();
-            out + &wrap.finish()
+            let (mut wrap, mut out) = (Wrap::new(Some(width)), String::new());
+            for piece in characters.chunks(length) {
+                wrap.push(&piece.iter().collect::<String>(), Style::PLAIN, &mut out);
+            }
+            wrap.finish(&mut out);
+            out
         };
         let whole = pieces(characters.len().max(1));
         for length in 1..characters.len() {
@@ -207,19 +230,30 @@ mod tests {
     }
 
     #[test]
-    fn code_and_tables_stay_as_they_are() {
-        let code = "so:\n```rust\nlet a = b + c + d;\n\n  e f g h i j k\n```\n";
-        assert_eq!(wrapped(10, &format!("{code}and then more")), format!("{code}and then\nmore"));
-        let table = "| one | two | three |\n";
-        assert_eq!(wrapped(10, &format!("{table}and then more")), format!("{table}and then\nmore"));
+    fn breaks_begin_with_the_hanging_text() {
+        let (mut wrap, mut out) = (Wrap::new(Some(9)), String::new());
+        wrap.begin(&StyledText::new("* ", Style::PLAIN), &StyledText::new("  ", Style::PLAIN), &mut out);
+        wrap.push("one two three\nfour five six", Style::PLAIN, &mut out);
+        wrap.finish(&mut out);
+        assert_eq!(out, "* one two\n  three\nfour five\nsix");
+    }
+
+    #[test]
+    fn a_break_ends_the_style_and_the_next_word_has_it_again() {
+        let (mut wrap, mut out) = (Wrap::new(Some(5)), String::new());
+        wrap.push("one two", Style::UNDERLINE, &mut out);
+        wrap.finish(&mut out);
+        assert_eq!(out, "\x1b[0;4mone\x1b[0m\n\x1b[0;4mtwo\x1b[0m");
     }
 
     #[test]
     fn without_a_width_nothing_changes() {
-        let mut wrap = Wrap::new(None);
-        assert_eq!(wrap.push("one two three "), "one two three ");
+        let (mut wrap, mut out) = (Wrap::new(None), String::new());
+        wrap.push("one two three ", Style::PLAIN, &mut out);
         assert!(wrap.within_line());
-        assert_eq!(wrap.push("x\n") + &wrap.finish(), "x\n");
+        wrap.push("x\n", Style::PLAIN, &mut out);
+        wrap.finish(&mut out);
+        assert_eq!(out, "one two three x\n");
         assert!(!wrap.within_line());
     }
 }
