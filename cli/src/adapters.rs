@@ -47,6 +47,20 @@ pub(crate) struct AdapterFlags {
 }
 
 impl AdapterFlags {
+    /// The same with other adapters.
+    pub(crate) fn with(&self, adapter: Vec<WeightedPath>) -> AdapterFlags {
+        AdapterFlags { adapter, any_base: self.any_base }
+    }
+
+    /// The adapters as a user types them.
+    pub(crate) fn typed(&self) -> Vec<String> {
+        let typed = |WeightedPath { path, weight }: &WeightedPath| match *weight {
+            1.0 => path.display().to_string(),
+            weight => format!("{}:{weight}", path.display()),
+        };
+        self.adapter.iter().map(typed).collect()
+    }
+
     /// The same as another process takes it.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut arguments = Vec::new();

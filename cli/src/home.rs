@@ -1,5 +1,6 @@
-//! The folder for models, conversions, data sets, the chat history and what `--backend auto` chose.
+//! The folder for models, conversions, data sets, conversations, the chat history and what `--backend auto` chose.
 
+use crate::catalogue;
 use crate::failure::Failure;
 use crate::repository;
 use std::fs::{self, File, TryLockError};
@@ -60,6 +61,20 @@ impl Home {
         names
     }
 
+    /// The models that are here and not in the catalogue, in alphabetical order: of repositories, and by names that
+    /// `thimble cp` gave them.
+    pub(crate) fn stored(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.models()).into_iter().flatten().flatten();
+        let local = entries.filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?.strip_suffix(".thimble")?.to_string();
+            (repository::is_local(&name) && catalogue::find(&name).is_none()).then_some(name)
+        });
+        let mut names = self.repositories();
+        names.extend(local);
+        names.sort();
+        names
+    }
+
     /// Data sets from the hub.
     #[cfg(feature = "eval")]
     pub(crate) fn data(&self) -> PathBuf {
@@ -95,6 +110,11 @@ impl Home {
     /// The chat's line history.
     pub(crate) fn history(&self) -> PathBuf {
         self.folder.join("history.txt")
+    }
+
+    /// Kept conversations.
+    pub(crate) fn chats(&self) -> PathBuf {
+        self.folder.join("chats")
     }
 
     /// Folder for files being fetched for this name; owned by the holder of its [`Lock`].

@@ -5,7 +5,9 @@
 #![deny(unsafe_code)]
 
 mod adapters;
+mod attach;
 mod catalogue;
+mod chats;
 mod commands;
 mod conversion;
 mod converted;

@@ -28,18 +28,18 @@ impl ModelFlags {
 }
 
 /// What a MODEL argument means.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
     /// A model of the catalogue.
     Catalogue(&'static Entry),
-    /// A repository whose model was pulled.
-    Repository(String),
+    /// Another model of the store: of a repository that was pulled, or one that `thimble cp` named.
+    Stored(String),
     /// A file, wherever it is.
     Path(PathBuf),
 }
 
 impl Location {
-    /// Names of the catalogue first; then what was pulled from a repository, unless there is a path of that name; then
+    /// Names of the catalogue first; then other models of the store, unless there is a path of that name; then
     /// anything that looks like a path or is one.
     pub(crate) fn resolve(typed: Option<&str>) -> Result<Location, Failure> {
         let typed = typed.unwrap_or(catalogue::DEFAULT);
@@ -52,8 +52,9 @@ impl Location {
         if let Some(entry) = entry {
             return Ok(Location::Catalogue(entry));
         }
-        if repository::is_repository(typed) && !path.exists() && pulled(typed) {
-            return Ok(Location::Repository(typed.to_string()));
+        let stored = repository::is_repository(typed) || repository::is_local(typed);
+        if stored && !path.exists() && pulled(typed) {
+            return Ok(Location::Stored(typed.to_string()));
         }
         let like_a_path = typed.contains(std::path::is_separator) || file_kind::has_model_extension(&path);
         match like_a_path || path.exists() {
@@ -69,7 +70,7 @@ impl Location {
             Location::Catalogue(entry) => {
                 pull::pull(&Home::find()?, &(*entry).into(), &PullOptions::default())
             }
-            Location::Repository(name) => Ok(Home::find()?.model(name)),
+            Location::Stored(name) => Ok(Home::find()?.model(name)),
             Location::Path(path) if file_kind::is_convertible(path) => {
                 converted::find_or_convert(&Home::find()?, path, notes)
             }
@@ -85,7 +86,7 @@ impl Location {
                 let pulled = path.is_file();
                 pulled.then_some(path).ok_or(Failure::NotPulled { name: entry.name })
             }
-            Location::Repository(name) => Ok(Home::find()?.model(name)),
+            Location::Stored(name) => Ok(Home::find()?.model(name)),
             Location::Path(path) => usable(path),
         }
     }
@@ -96,7 +97,7 @@ impl Location {
         let path = typed.to_path_buf();
         match typed.to_str() {
             Some(name) if !typed.exists() => match Location::resolve(Some(name)) {
-                Ok(named @ (Location::Catalogue(_) | Location::Repository(_))) => Ok(named),
+                Ok(named @ (Location::Catalogue(_) | Location::Stored(_))) => Ok(named),
                 Err(failure) if catalogue::nearest(name).is_some() => Err(failure),
                 _ => Err(Failure::NoSource { path }),
             },
@@ -109,7 +110,7 @@ impl Location {
     pub(crate) fn fetch_source(&self) -> Result<PathBuf, Failure> {
         match self {
             Location::Path(path) => Ok(path.clone()),
-            Location::Catalogue(_) | Location::Repository(_) => self.fetch(Notes::Shown),
+            Location::Catalogue(_) | Location::Stored(_) => self.fetch(Notes::Shown),
         }
     }
 
@@ -117,8 +118,18 @@ impl Location {
     pub(crate) fn typed(&self) -> String {
         match self {
             Location::Catalogue(entry) => entry.name.to_string(),
-            Location::Repository(name) => name.clone(),
+            Location::Stored(name) => name.clone(),
             Location::Path(path) => path.display().to_string(),
+        }
+    }
+
+    /// The same from any folder.
+    pub(crate) fn absolute(&self) -> String {
+        match self {
+            Location::Path(path) => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+            named => named.typed(),
         }
     }
 
@@ -126,7 +137,7 @@ impl Location {
     pub(crate) fn name(&self) -> String {
         match self {
             Location::Catalogue(entry) => entry.name.to_string(),
-            Location::Repository(name) => name.clone(),
+            Location::Stored(name) => name.clone(),
             Location::Path(path) => {
                 path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
             }

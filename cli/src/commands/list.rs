@@ -5,6 +5,7 @@ use crate::converted::{Conversion, Index};
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::json;
+use crate::repository;
 use crate::workspace::Mapped;
 use clap::Args;
 use serde::Serialize;
@@ -28,11 +29,11 @@ pub(crate) struct Job {
 #[derive(Serialize)]
 struct Row {
     name: String,
-    /// On the hub; `null` for a converted source.
+    /// On the hub; `null` for a converted source and for a name of `thimble cp`.
     repository: Option<String>,
     /// The path that was converted; `null` for a model of the catalogue.
     source: Option<PathBuf>,
-    /// `null` for a pulled repository whose file this version cannot read.
+    /// `null` for a model of the store whose file this version cannot read.
     parameters: Option<u64>,
     /// Whether it was tuned for conversation, if that is known.
     instruct: Option<bool>,
@@ -52,9 +53,9 @@ impl Job {
     pub(crate) fn run(self, stdout: &mut dyn Write) -> Result<(), Failure> {
         let converted = Index::read(&self.home).conversions;
         let converted = converted.iter().map(|conversion| self.converted(conversion));
-        let repositories = self.home.repositories();
-        let repositories = repositories.iter().map(|name| self.pulled(name));
-        let rows = ENTRIES.iter().map(|entry| self.row(entry)).chain(repositories).chain(converted);
+        let stored = self.home.stored();
+        let stored = stored.iter().map(|name| self.stored(name));
+        let rows = ENTRIES.iter().map(|entry| self.row(entry)).chain(stored).chain(converted);
         let rows: Vec<Row> = rows.collect();
         if self.json {
             return json::write_pretty(stdout, &rows);
@@ -72,7 +73,7 @@ impl Job {
             let from = match (&row.source, &row.repository) {
                 (Some(source), _) if source.exists() => source.display().to_string(),
                 (Some(source), _) => format!("{} (gone)", source.display()),
-                (None, repository) => repository.clone().unwrap_or_default(),
+                (None, repository) => repository.clone().unwrap_or_else(|| "(a copy)".to_string()),
             };
             writeln!(stdout, "{:<24} {parameters:>10}  {size:>9}  {from}{mark}", row.name)?;
         }
@@ -95,15 +96,15 @@ impl Job {
         }
     }
 
-    /// A model of a repository that is not in the catalogue. A file that is damaged or needs a newer thimble is on this
+    /// Another model of the store: of a repository, or one that `thimble cp` named. A file that is damaged or needs a newer thimble is on this
     /// machine, too.
-    fn pulled(&self, name: &str) -> Row {
+    fn stored(&self, name: &str) -> Row {
         let path = self.home.model(name);
         let mapped = Mapped::open(&path).ok();
         let file = mapped.as_ref().and_then(|mapped| mapped.file().ok());
         Row {
             name: name.to_string(),
-            repository: Some(name.to_string()),
+            repository: repository::is_repository(name).then(|| name.to_string()),
             source: None,
             parameters: file.as_ref().map(|file| file.config().parameters()),
             instruct: file.as_ref().map(|file| file.chat().is_some()),

@@ -2,9 +2,12 @@
 
 mod bench;
 mod chat;
+mod chats;
 #[cfg(feature = "eval")]
 mod compare;
+mod completions;
 mod convert;
+mod cp;
 mod devices;
 mod divergence;
 mod embed;
@@ -21,6 +24,7 @@ mod pull;
 mod remove;
 mod run;
 mod score;
+mod show;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -45,13 +49,20 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     /// Chat with a model in the terminal
     Chat(chat::Flags),
+    /// List the conversations that `thimble chat` keeps, or delete some
+    Chats(chats::Flags),
     /// Continue a text: the completion goes to stdout, statistics to stderr
     Run(run::Flags),
     /// Download a model from the catalogue or a repository on the Hugging Face hub and convert it
     Pull(pull::Flags),
     /// Show the catalogue, and which models and conversions are on this machine
     List(list::Flags),
+    /// Show what a person asks about a model: size, context, template, licence, recommended sampling (`inspect` has all numbers)
+    Show(show::Flags),
+    /// Give a model of this machine another name in the store, without a second copy of its bytes where the disk can
+    Cp(cp::Flags),
     /// Delete models and conversions from this machine
+    #[command(visible_alias = "rm")]
     Remove(remove::Flags),
     /// Turn text on stdin into token ids, or ids into text
     Tokens(tokens::Flags),
@@ -84,10 +95,14 @@ pub(crate) enum Command {
     Convert(convert::Flags),
     /// Write a .thimble or a GGUF file as a Hugging Face folder or an ONNX graph
     Export(export::Flags),
-    /// Show what a model contains and the memory it needs
+    /// Show every number of a model file: configuration, parts, encodings, memory, provenance (`show` is the short form)
     Inspect(inspect::Flags),
     /// Check every byte of a .thimble file against its checksums
     Verify(verify::Flags),
+    /// Print the completion script of a shell
+    Completions(completions::Flags),
+    /// Write manual pages
+    Man(completions::ManFlags),
 }
 
 impl Command {
@@ -96,9 +111,12 @@ impl Command {
     pub(crate) fn run(self, start: Instant, stdout: &mut dyn Write) -> Result<(), Failure> {
         match self {
             Command::Chat(flags) => chat::Job::resolve(flags)?.run(stdout),
+            Command::Chats(flags) => chats::Job::resolve(flags)?.run(stdout),
             Command::Run(flags) => run::Job::resolve(flags, start)?.run(stdout),
             Command::Pull(flags) => pull::Job::resolve(flags)?.run(stdout),
             Command::List(flags) => list::Job::resolve(flags)?.run(stdout),
+            Command::Show(flags) => show::Job::resolve(flags)?.run(stdout),
+            Command::Cp(flags) => cp::Job::resolve(flags)?.run(),
             Command::Remove(flags) => remove::Job::resolve(flags)?.run(),
             Command::Tokens(flags) => tokens::Job::resolve(flags)?.run(stdout),
             Command::Score(flags) => score::Job::resolve(flags)?.run(stdout),
@@ -119,6 +137,8 @@ impl Command {
             Command::Export(flags) => export::Job::resolve(flags)?.run(),
             Command::Inspect(flags) => inspect::Job::resolve(flags)?.run(stdout),
             Command::Verify(flags) => verify::Job::resolve(flags)?.run(stdout),
+            Command::Completions(flags) => completions::run(&flags, stdout),
+            Command::Man(flags) => completions::write_pages(&flags),
         }?;
         Ok(stdout.flush()?)
     }

@@ -46,9 +46,8 @@ impl Job {
 
     fn remove(&self, name: &str) -> Result<(), Failure> {
         let entry = catalogue::find(name).map(|entry| entry.name);
-        let repository =
-            Some(name).filter(|name| self.home.repositories().iter().any(|pulled| pulled == name));
-        if let Some(name) = entry.or(repository) {
+        let stored = Some(name).filter(|name| self.home.stored().iter().any(|known| known == name));
+        if let Some(name) = entry.or(stored) {
             let path = self.home.model(name);
             if !path.is_file() {
                 return Err(Failure::Other(format!("{name} is not on this machine")));

@@ -5,5 +5,6 @@ pub(crate) mod machine;
 pub(crate) mod numbers;
 pub(crate) mod recipe;
 pub(crate) mod sampling;
+pub(crate) mod system;
 pub(crate) mod thinking;
 pub(crate) mod tools;

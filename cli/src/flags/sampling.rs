@@ -100,6 +100,37 @@ impl SamplingFlags {
         }
     }
 
+    /// The names that [`SamplingFlags::set`] takes.
+    pub(crate) const SETTINGS: [&str; 8] = [
+        "temperature",
+        "top-k",
+        "top-p",
+        "min-p",
+        "repetition-penalty",
+        "frequency-penalty",
+        "presence-penalty",
+        "seed",
+    ];
+
+    /// Sets the flag of this name to a value, or to its default; false for another name.
+    ///
+    /// # Errors
+    /// What the flag expects.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<bool, String> {
+        match name {
+            "temperature" => self.temperature = value.map(non_negative).transpose()?,
+            "top-k" => self.top_k = value.map(whole).transpose()?,
+            "top-p" => self.top_p = value.map(fraction).transpose()?,
+            "min-p" => self.min_p = value.map(fraction).transpose()?,
+            "repetition-penalty" => self.repetition_penalty = value.map(positive).transpose()?,
+            "frequency-penalty" => self.frequency_penalty = value.map(finite).transpose()?,
+            "presence-penalty" => self.presence_penalty = value.map(finite).transpose()?,
+            "seed" => self.seed = value.map(whole).transpose()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// The biases of these flags by token, for [`sampler`].
     pub(crate) fn biases(&self, file: &ModelFile<'_>) -> Result<Vec<(Token, f32)>, Failure> {
         let biases = thimble_chat::token_biases(&file.tokenizer(), file.config().vocab, &self.biases);

@@ -92,15 +92,21 @@ impl SavedConversation {
 
     /// Reads and validates a file.
     pub fn read(path: &Path) -> Result<Conversation, ChatError> {
+        Ok(SavedConversation::read_with_model(path)?.1)
+    }
+
+    /// Reads and validates a file; with the model that answered, if the file names it.
+    pub fn read_with_model(path: &Path) -> Result<(Option<String>, Conversation), ChatError> {
         let text = fs::read(path).map_err(|source| ChatError::Io {
             action: "read",
             path: path.to_path_buf(),
             source,
         })?;
         let invalid = |line, reason| ChatError::NotAConversation { path: path.to_path_buf(), line, reason };
-        let saved: SavedConversation = serde_json::from_slice(&text)
+        let mut saved: SavedConversation = serde_json::from_slice(&text)
             .map_err(|e| invalid(e.line(), format!("not a conversation: {e}")))?;
-        saved.into_conversation().map_err(|reason| invalid(1, reason))
+        let model = saved.model.take();
+        Ok((model, saved.into_conversation().map_err(|reason| invalid(1, reason))?))
     }
 
     /// The conversation, if the roles are in order.
@@ -244,7 +250,8 @@ mod tests {
         let path = folder.path().join("talk.json");
         for talk in [talk(), Conversation::default(), calling(&["two", ""], "done"), calling(&[], "")] {
             SavedConversation::new("m", &talk).write(&path).unwrap();
-            assert_eq!(SavedConversation::read(&path).unwrap(), talk);
+            let (model, read) = SavedConversation::read_with_model(&path).unwrap();
+            assert_eq!((model.as_deref(), &read), (Some("m"), &talk));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }

@@ -1,18 +1,21 @@
 //! Lines of input: edited in a terminal, plain from a pipe.
 
+use super::complete::{ChatHelper, quoted};
 use crate::failure::Failure;
-use rustyline::config::{Behavior, BellStyle};
+use rustyline::config::{Behavior, BellStyle, CompletionType};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
-use rustyline::{Config, Editor};
+use rustyline::{Cmd, Config, Editor, KeyCode, KeyEvent, Modifiers};
 use std::io::{self, BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 /// What was entered.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Text; several lines if they were pasted.
+    /// Text, perhaps a command; several lines if they were pasted.
     Text(String),
+    /// What stood between `"""`: a message, whatever it begins with.
+    Message(String),
     /// Ctrl-C at the prompt.
     Cleared,
 }
@@ -20,7 +23,7 @@ pub(crate) enum Line {
 /// Where lines come from.
 pub(crate) enum Reader {
     /// A terminal, with its history file.
-    Terminal(Box<Editor<(), FileHistory>>, Option<PathBuf>),
+    Terminal(Box<Editor<ChatHelper, FileHistory>>, Option<PathBuf>),
     /// Anything else; lines read so far.
     Pipe(usize),
 }
@@ -40,7 +43,10 @@ impl Reader {
             false => Behavior::PreferTerm,
         };
         let config = Config::builder().behavior(behavior).bell_style(BellStyle::None).bracketed_paste(true);
-        let mut editor = Editor::with_config(config.build()).map_err(failed)?;
+        let mut editor =
+            Editor::with_config(config.completion_type(CompletionType::List).build()).map_err(failed)?;
+        editor.set_helper(Some(ChatHelper));
+        editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
         if let Some(path) = &history {
             // Missing at the first start.
             let _ = editor.load_history(path);
@@ -64,7 +70,8 @@ impl Reader {
             Reader::Terminal(editor, history) => match editor.readline(prompt) {
                 Ok(line) => {
                     remember(editor, history.as_deref(), &line);
-                    Ok(Some(Line::Text(line)))
+                    let message = quoted(&line).map(str::to_string);
+                    Ok(Some(message.map_or(Line::Text(line), Line::Message)))
                 }
                 Err(ReadlineError::Interrupted) => Ok(Some(Line::Cleared)),
                 Err(ReadlineError::Eof) => Ok(None),
@@ -97,7 +104,7 @@ impl Reader {
     }
 }
 
-fn remember(editor: &mut Editor<(), FileHistory>, history: Option<&Path>, line: &str) {
+fn remember(editor: &mut Editor<ChatHelper, FileHistory>, history: Option<&Path>, line: &str) {
     if line.trim().is_empty() || line.len() > MAX_HISTORY_ENTRY {
         return;
     }

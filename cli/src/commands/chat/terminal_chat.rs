@@ -1,46 +1,56 @@
 //! A running chat: messages, slash commands and streamed answers.
 
 use super::display::AnswerDisplay;
-use super::line::Reader;
-use super::markdown::Look;
-use super::slash::{HELP, Input};
+use super::line::{Line, Reader};
+use super::slash::{self, Input};
+use super::state::ChatState;
 use super::tool_calls;
+use crate::attach;
 use crate::failure::Failure;
 use crate::flags::grammar::AnswerGrammar;
+use crate::flags::sampling::sampler;
+use crate::flags::thinking::Thinking;
 use crate::interrupt::Interrupt;
-use crate::model::Location;
 use crate::terminal;
-use crate::{resources, workspace};
+use crate::workspace;
 use std::io::Write;
-use std::path::Path;
 use thimble_chat::tools::ToolCall;
 use thimble_chat::{
-    AnswerStats, ChatError, ChatEvent, ChatModel, ChatPrompt, ChatSession, Conversation, End,
-    SavedConversation, Toolset, Turn,
+    AnswerStats, ChatError, ChatEvent, ChatModel, ChatPrompt, ChatSession, Conversation, End, Toolset, Turn,
 };
 use thimble_host::{InferencePlan, LoadedModel};
+use thimble_runtime::Token;
+use thimble_runtime::sampler::Sampling;
 
 /// A session with its terminal.
 pub(super) struct TerminalChat<'r, 'a, 'b> {
-    pub(super) location: &'r Location,
+    pub(super) state: &'r mut ChatState,
     pub(super) plan: &'r InferencePlan,
     pub(super) session: ChatSession<LoadedModel<'a, 'b>>,
+    /// What the flags add to logits.
+    pub(super) biases: &'b [(Token, f32)],
+    /// How tokens are chosen at present.
+    pub(super) sampling: Sampling,
     /// The tools that an answer to a message may call.
     pub(super) tools: Option<Toolset>,
     /// The shape of every answer to a message, if it is given or there are tools.
     pub(super) grammar: Option<AnswerGrammar>,
     /// The same for answers to results: there the model decides about calls.
     pub(super) follow_up: Option<(Toolset, Option<AnswerGrammar>)>,
-    /// Whether to show only answers.
-    pub(super) hide_reasoning: bool,
-    /// How answers are shown on a terminal.
-    pub(super) look: Option<Look>,
-    pub(super) interrupt: Interrupt,
-    pub(super) seed: u64,
+    pub(super) interrupt: &'r Interrupt,
     pub(super) last: Option<AnswerStats>,
-    /// Inputs that failed.
-    pub(super) failed: usize,
     pub(super) stdout: &'r mut dyn Write,
+}
+
+/// What comes after an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another input.
+    Input,
+    /// The end of the chat.
+    Quit,
+    /// The same chat with what has changed in its state: another model, or other adapters.
+    Reopen,
 }
 
 /// What the model answers.
@@ -62,7 +72,7 @@ impl TerminalChat<'_, '_, '_> {
         let messages = conversation.messages(conversation.turns.len(), &open);
         let (tools, thinking) = (self.tools.as_ref(), self.session.thinking);
         let tokens = model.encode(&ChatPrompt { messages, tools, thinking });
-        let found = tokens.map_err(|error| Failure::chat(&self.location.typed(), error))?.len();
+        let found = tokens.map_err(|error| Failure::chat(&self.state.location.typed(), error))?.len();
         match found < model.context() {
             true => Ok(()),
             false => Err(self.too_long("the system prompt with a message", found, model.context() - 1)),
@@ -77,110 +87,121 @@ impl TerminalChat<'_, '_, '_> {
         workspace::too_long_remedy(self.plan, self.session.model.file.config())
     }
 
-    /// Handles one input; false to leave. Only a broken stdout ends the program.
-    pub(super) fn handle(&mut self, text: &str, reader: &mut Reader) -> Result<bool, Failure> {
-        match Input::parse(text) {
+    /// Handles inputs until they end, or the chat needs another model.
+    pub(super) fn converse(&mut self, reader: &mut Reader) -> Result<Next, Failure> {
+        while let Some(line) = reader.read()? {
+            match self.handle(line, reader)? {
+                Next::Input => {}
+                next => return Ok(next),
+            }
+        }
+        Ok(Next::Quit)
+    }
+
+    /// Handles one input. Only a broken stdout ends the program.
+    fn handle(&mut self, line: Line, reader: &mut Reader) -> Result<Next, Failure> {
+        let text = match line {
+            Line::Text(text) => text,
+            Line::Message(text) => {
+                self.say(&text, reader)?;
+                return Ok(Next::Input);
+            }
+            Line::Cleared => {
+                terminal::note("(type /quit or press Ctrl-D to quit)");
+                return Ok(Next::Input);
+            }
+        };
+        match Input::parse(&text) {
             Input::Empty => {}
-            Input::Say(text) => {
-                self.answer(&text, reader)?;
-            }
-            Input::Help => terminal::note(HELP),
-            Input::Reset => {
-                self.session.conversation.turns.clear();
-                terminal::note("(conversation cleared)");
-            }
+            Input::Say(text) => self.say(&text, reader)?,
+            Input::Help => terminal::note(&slash::help()),
+            Input::ShowSettings => self.show_settings(),
+            Input::Set { name, value } => self.set(&name, value.as_deref()),
             Input::ShowSystem => match &self.session.conversation.system {
                 Some(text) => terminal::note(text),
                 None => terminal::note("(no system prompt; the model's own default may apply)"),
             },
             Input::SetSystem(text) => self.set_system(text),
+            Input::Model(name) => return Ok(self.change_model(name.as_deref())),
+            Input::Adapter(typed) => return Ok(self.change_adapter(typed.as_deref())),
+            Input::File(path) => self.attach(path.as_deref()),
+            Input::Clear => {
+                self.session.conversation.turns.clear();
+                self.state.keeper.begin();
+                terminal::note("(conversation cleared)");
+            }
             Input::Retry => match self.session.pop_turn() {
                 Some(turn) => self.retry(turn, reader)?,
                 None => terminal::note("(there is no message to answer again)"),
             },
+            Input::Name(name) => self.name(name.as_deref()),
             Input::Save { path, replace } => self.save(&path, replace, reader)?,
-            Input::Load(path) => {
-                let saved = SavedConversation::read(&path).map_err(Failure::from);
-                match saved.and_then(|conversation| self.check(&conversation).map(|()| conversation)) {
-                    Ok(conversation) => {
-                        terminal::note(&format!("(loaded {})", turns(conversation.turns.len())));
-                        self.session.conversation = conversation;
-                        self.show_waiting()?;
-                        self.give_results(reader)?;
-                    }
-                    Err(failure) => self.fail(&failure),
-                }
-            }
+            Input::Load(name) => self.load(&name, reader)?,
             Input::Stats => self.stats(),
-            Input::Quit => return Ok(false),
+            Input::Quit => return Ok(Next::Quit),
             Input::Wrong(sentence) => {
-                self.failed += 1;
+                self.state.failed += 1;
                 terminal::note(&sentence);
             }
         }
-        Ok(true)
+        Ok(Next::Input)
     }
 
-    /// Reports why an input failed; the chat continues.
-    fn fail(&mut self, sentence: &dyn std::fmt::Display) {
-        self.failed += 1;
-        terminal::error(sentence);
-    }
-
-    /// Writes the conversation; replaces an existing file only if asked or confirmed.
-    fn save(&mut self, path: &Path, replace: bool, reader: &mut Reader) -> Result<(), Failure> {
-        let shown = path.display();
-        if !replace && path.is_file() {
-            match reader.confirm(&format!("{shown} exists already. Replace it? [y/N] "))? {
-                Some(true) => {}
-                Some(false) => {
-                    terminal::note("(not saved)");
-                    return Ok(());
-                }
-                None => {
-                    self.fail(&format!(
-                        "{shown} exists already: save to another file, or replace it with /save! {shown}"
-                    ));
-                    return Ok(());
-                }
-            }
-        }
-        let saved = SavedConversation::new(&self.location.name(), &self.session.conversation);
-        match saved.write(path) {
-            Ok(()) => terminal::note(&format!("(saved to {shown})")),
-            Err(failure) => self.fail(&failure),
-        }
+    /// Answers a message with the attached files, and keeps the conversation.
+    fn say(&mut self, text: &str, reader: &mut Reader) -> Result<(), Failure> {
+        let files = std::mem::take(&mut self.state.attached);
+        self.answer(&attach::message_with(&files, text), reader)?;
         Ok(())
     }
 
-    /// Sets the system prompt, if the model's template accepts it and it fits the context.
-    fn set_system(&mut self, text: Option<String>) {
-        let before = std::mem::replace(&mut self.session.conversation.system, text);
-        match self.check(&self.session.conversation) {
-            Ok(()) if self.session.conversation.system.is_none() => terminal::note("(system prompt removed)"),
-            Ok(()) => terminal::note("(system prompt changed)"),
-            Err(failure) => {
-                self.fail(&failure);
-                self.session.conversation.system = before;
-            }
-        }
+    /// Makes the session follow the settings.
+    ///
+    /// # Errors
+    /// The sampler refuses them together.
+    pub(super) fn apply_settings(&mut self) -> Result<(), Failure> {
+        let settings = &self.state.settings;
+        let sampling = settings.sampling.sampling(&self.session.model.file, Sampling::ANSWER);
+        self.session.model.sampler = sampler(sampling, self.biases)?;
+        self.sampling = sampling;
+        self.session.thinking = Thinking::option(settings.thinking);
+        self.session.max_tokens = Some(settings.max_tokens);
+        self.session.stops = settings.stops.clone();
+        Ok(())
+    }
+
+    /// Reports why an input failed; the chat continues.
+    pub(super) fn fail(&mut self, sentence: &dyn std::fmt::Display) {
+        self.state.failed += 1;
+        terminal::error(sentence);
     }
 
     /// Answers a removed turn again; if that fails, the turn is put back.
     fn retry(&mut self, turn: Turn, reader: &mut Reader) -> Result<(), Failure> {
         if !self.answer(&turn.user, reader)? {
             self.session.conversation.turns.push(turn);
+            self.keep();
         }
         Ok(())
     }
 
     /// Answers a message, with the results of the tools that the model calls; whether the turn is remembered.
     fn answer(&mut self, user: &str, reader: &mut Reader) -> Result<bool, Failure> {
-        Ok(self.stream(Question::Message(user))? && self.give_results(reader)?)
+        let remembered = self.stream(Question::Message(user))? && self.give_results(reader)?;
+        self.keep();
+        Ok(remembered)
+    }
+
+    /// Keeps the conversation on disk, if it is kept.
+    pub(super) fn keep(&mut self) {
+        let model = self.state.location.absolute();
+        if let Err(failure) = self.state.keeper.keep(&model, &self.session.conversation) {
+            // The answer is there: the chat goes on.
+            terminal::note(&format!("(this conversation cannot be kept: {failure})"));
+        }
     }
 
     /// Reads the results of the calls that wait, and answers them, until there is an answer; whether the turn is remembered.
-    fn give_results(&mut self, reader: &mut Reader) -> Result<bool, Failure> {
+    pub(super) fn give_results(&mut self, reader: &mut Reader) -> Result<bool, Failure> {
         for round in 0.. {
             let Some(calls) = self.waiting() else { return Ok(true) };
             let results = if round < MOST_ROUNDS { tool_calls::read_results(calls, reader)? } else { None };
@@ -210,8 +231,8 @@ impl TerminalChat<'_, '_, '_> {
     }
 
     /// Shows the calls of a loaded conversation that wait.
-    fn show_waiting(&mut self) -> Result<(), Failure> {
-        let terminal = self.look.is_some();
+    pub(super) fn show_waiting(&mut self) -> Result<(), Failure> {
+        let terminal = self.state.settings.look.is_some();
         let lines = self.waiting().into_iter().flatten().map(|call| tool_calls::shown(call, terminal));
         for line in lines.collect::<Vec<String>>() {
             writeln!(self.stdout, "{line}")?;
@@ -228,11 +249,11 @@ impl TerminalChat<'_, '_, '_> {
         self.session.tools = tools.cloned();
         self.session.constraint = grammar.as_ref().map(AnswerGrammar::constraint).transpose()?;
         let answering = self.interrupt.answering();
-        let terminal = self.look.is_some();
-        let mut display = AnswerDisplay::new(&mut *self.stdout, self.look, self.hide_reasoning);
+        let (look, hidden) = (self.state.settings.look, self.hides_reasoning());
+        let mut display = AnswerDisplay::new(&mut *self.stdout, look, hidden);
         let mut show = |event: ChatEvent<'_>| match event {
             ChatEvent::Text(text) => Ok(display.text(text)?),
-            ChatEvent::Call(call) => Ok(display.call(&tool_calls::shown(call, terminal))?),
+            ChatEvent::Call(call) => Ok(display.call(&tool_calls::shown(call, look.is_some()))?),
             ChatEvent::InvalidCall(error) => {
                 display.status.clear();
                 display.interrupt_line()?;
@@ -296,37 +317,10 @@ impl TerminalChat<'_, '_, '_> {
         }
     }
 
-    fn stats(&mut self) {
-        let rate = |tokens: usize, time: std::time::Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-        if let Some(a) = &self.last {
-            terminal::note(&format!(
-                "last answer: {} prompt tokens from the cache, {} computed at {:.0}/s; {} answer tokens at {:.1}/s",
-                a.reused,
-                a.prefilled,
-                rate(a.prefilled, a.prefill_time),
-                a.decoded,
-                rate(a.decoded, a.decode_time)
-            ));
-        }
-        let plan = self.plan;
-        let peak = resources::peak_resident_bytes();
-        terminal::note(&format!(
-            "{}, {} of {} tokens in the context; reserved {:.1} MB{}; {}, {} threads; seed {}",
-            turns(self.session.conversation.turns.len()),
-            self.session.model.generator.position(),
-            plan.context(),
-            plan.bytes() as f64 / 1e6,
-            peak.map_or(String::new(), |bytes| format!(", peak memory {:.1} MB", bytes as f64 / 1e6)),
-            self.session.model.generator.sequence().processors(),
-            plan.threads(),
-            self.seed,
-        ));
+    /// Whether to show only answers.
+    pub(super) fn hides_reasoning(&self) -> bool {
+        self.state.settings.thinking == Some(Thinking::Hide)
     }
-}
-
-/// A number of turns.
-fn turns(turns: usize) -> String {
-    format!("{turns} turn{}", if turns == 1 { "" } else { "s" })
 }
 
 /// A number with commas between thousands.

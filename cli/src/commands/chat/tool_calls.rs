@@ -35,7 +35,7 @@ pub(super) fn read_results(calls: &[ToolCall], reader: &mut Reader) -> Result<Op
     let mut results: Vec<Option<String>> = vec![None; calls.len()];
     while let Some(place) = results.iter().position(Option::is_none) {
         let prompt = format!("{} {}> ", calls[place].id, calls[place].name);
-        let Some(Line::Text(line)) = reader.read_at(&prompt)? else { return Ok(None) };
+        let Some(Line::Text(line) | Line::Message(line)) = reader.read_at(&prompt)? else { return Ok(None) };
         let line = line.trim();
         let message = serde_json::from_str::<ResultMessage>(line).ok();
         let named = message.as_ref().map(|m| calls.iter().position(|call| call.id == m.tool_call_id));

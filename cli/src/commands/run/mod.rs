@@ -5,19 +5,21 @@ mod output;
 mod prompt;
 
 use crate::adapters::Adapters;
+use crate::attach::FileFlags;
 use crate::converted::Notes;
 use crate::failure::Failure;
 use crate::flags::grammar::{AnswerGrammar, GrammarFlags};
 use crate::flags::numbers::{up_to_twenty, whole};
 use crate::flags::sampling::{GenerationFlags, sampler};
+use crate::flags::system::SystemFlags;
 use crate::flags::thinking::Thinking;
 use crate::model::Location;
 use crate::workspace::{self, Mapped, Workspace};
-use crate::{input, json, resources, terminal};
+use crate::{attach, input, json, resources, terminal};
 use clap::Args;
 use log_probabilities::TokenLogProbabilities;
 use output::{Finish, Output, Stats, report};
-use prompt::{Prompt, PromptFlags};
+use prompt::{Alone, Prompt, PromptFlags};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -52,9 +54,10 @@ pub(crate) struct Flags {
     /// Send the prompt as one message to a chat model, in its chat template
     #[arg(long)]
     chat: bool,
-    /// With --chat: system prompt before the message
-    #[arg(long, value_name = "TEXT", requires = "chat", allow_hyphen_values = true)]
-    system: Option<String>,
+    #[command(flatten)]
+    system: SystemFlags,
+    #[command(flatten)]
+    attached: FileFlags,
     /// With --chat: whether the model thinks before it answers, if its chat template has such a mode [default: the
     /// template's]
     #[arg(long, value_enum, value_name = "MODE", requires = "chat")]
@@ -102,7 +105,18 @@ struct Amount {
 impl Job {
     /// Tells model and prompt apart; the prompt may come from stdin.
     pub(crate) fn resolve(flags: Flags, start: Instant) -> Result<Job, Failure> {
-        let (location, prompt) = prompt::resolve(flags.prompt.clone(), std::io::stdin().is_terminal())?;
+        let alone = match (flags.attached.files.is_empty(), std::io::stdin().is_terminal()) {
+            (false, _) => Alone::Empty,
+            (true, true) => Alone::Refused,
+            (true, false) => Alone::Stdin,
+        };
+        let (location, prompt) = prompt::resolve(flags.prompt.clone(), alone)?;
+        let system = [&flags.system.system_file.is_some(), &flags.system.system.is_some()];
+        if !flags.chat && system.contains(&&true) {
+            let reason =
+                "--system: expected --chat beside it, because a text to continue has no system prompt";
+            return Err(Failure::Usage(reason.to_string()));
+        }
         let amount = match (flags.tokens, flags.max_tokens) {
             (Some(tokens), _) => Amount { tokens, stop: flags.chat },
             (None, most) => Amount { tokens: most.unwrap_or(MAX_TOKENS), stop: true },
@@ -128,9 +142,9 @@ impl Job {
         // An invalid file is reported before the prompt is read; nothing is fetched until there is a prompt.
         let opened = match &self.location {
             Location::Path(_) => Some(Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?),
-            Location::Catalogue(_) | Location::Repository(_) => None,
+            Location::Catalogue(_) | Location::Stored(_) => None,
         };
-        let prompt = self.prompt.read()?;
+        let prompt = self.text()?;
         let mapped = match opened {
             Some(mapped) => mapped,
             None => Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?,
@@ -187,9 +201,19 @@ impl Job {
         }
     }
 
+    /// The prompt behind the files: a message has their names, a text to continue only their text.
+    fn text(&self) -> Result<String, Failure> {
+        let (files, prompt) = (self.flags.attached.read()?, self.prompt.read()?);
+        Ok(match self.flags.chat {
+            true => attach::message_with(&files, &prompt),
+            false => files.into_iter().map(|file| file.text).chain([prompt]).collect(),
+        })
+    }
+
     fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
         let tokens = if self.flags.chat {
-            let system = self.flags.system.as_deref().map(|text| Message { role: Role::System, text });
+            let system = self.flags.system.read()?;
+            let system = system.as_deref().map(|text| Message { role: Role::System, text });
             let user = Message { role: Role::User, text: prompt };
             let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
             let encoded = thimble_chat::encode_chat(file, &ChatPrompt::new(&messages, self.thinking()));

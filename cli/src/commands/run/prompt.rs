@@ -55,8 +55,19 @@ impl Prompt {
     }
 }
 
-/// Tells model and prompt apart. `terminal`: stdin is a terminal, so a missing prompt is an error.
-pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, Prompt), Failure> {
+/// What a missing prompt means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alone {
+    /// It comes from stdin.
+    Stdin,
+    /// Stdin is a terminal: it is an error.
+    Refused,
+    /// Files are the prompt.
+    Empty,
+}
+
+/// Tells model and prompt apart.
+pub(crate) fn resolve(flags: PromptFlags, alone: Alone) -> Result<(Location, Prompt), Failure> {
     let PromptFlags { first, second, rest, prompt } = flags;
     let usage = |sentence: String| Err(Failure::Usage(sentence));
     if !rest.is_empty() {
@@ -95,7 +106,8 @@ pub(crate) fn resolve(flags: PromptFlags, terminal: bool) -> Result<(Location, P
     })?;
     match prompt {
         Some(text) if text != input::STDIN => Ok((location, Prompt::Text(text))),
-        None if terminal => usage(
+        None if alone == Alone::Empty => Ok((location, Prompt::Text(String::new()))),
+        None if alone == Alone::Refused => usage(
             "there is no text to continue: give a prompt, as in `thimble run MODEL \"Once upon a time\"`, or use --prompt - to \
              read stdin"
                 .to_string(),
@@ -112,7 +124,7 @@ fn is_model(word: &str) -> bool {
     catalogue::find(word).is_some()
         || (path.is_file() && (has_model_extension(path) || by_magic()))
         || is_model_folder(path)
-        || matches!(Location::resolve(Some(word)), Ok(Location::Repository(_)))
+        || matches!(Location::resolve(Some(word)), Ok(Location::Stored(_)))
 }
 
 /// Whether a single argument is a model, and not the prompt for the default one. What only looks like a model's name or path
@@ -152,7 +164,7 @@ fn means_model(word: &str) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Prompt, PromptFlags, resolve};
+    use super::{Alone, Prompt, PromptFlags, resolve};
     use crate::catalogue;
     use crate::model::Location;
 
@@ -190,7 +202,7 @@ mod tests {
             (&["no.thimble", "x"], None, Location::Path("no.thimble".into()), text("x")),
         ];
         for (words, prompt, location, meant) in cases {
-            assert_eq!(resolve(flags(words, prompt), false).unwrap(), (location, meant), "{words:?}");
+            assert_eq!(resolve(flags(words, prompt), Alone::Stdin).unwrap(), (location, meant), "{words:?}");
         }
     }
 
@@ -210,13 +222,13 @@ mod tests {
             (&["smollm2-70m", "x"], Some("y"), "twice"),
         ];
         for (words, prompt, expected) in cases {
-            let failure = resolve(flags(words, prompt), false).unwrap_err();
+            let failure = resolve(flags(words, prompt), Alone::Stdin).unwrap_err();
             assert_eq!(failure.exit_code(), 2, "{words:?}: {failure}");
             assert!(failure.to_string().contains(expected), "{words:?}: {failure}");
         }
-        let named = resolve(flags(&["tell"], Some("me")), false).unwrap_err().to_string();
+        let named = resolve(flags(&["tell"], Some("me")), Alone::Stdin).unwrap_err().to_string();
         assert!(named.contains("no model is called") && !named.contains("in quotes"), "{named}");
-        let nothing = resolve(flags(&["smollm2-70m"], None), true).unwrap_err().to_string();
+        let nothing = resolve(flags(&["smollm2-70m"], None), Alone::Refused).unwrap_err().to_string();
         assert!(nothing.contains("--prompt -"), "{nothing}");
     }
 }
