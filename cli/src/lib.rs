@@ -24,11 +24,13 @@ mod pull;
 mod repository;
 mod resources;
 mod stderr;
+mod style;
 mod target;
 mod temporary_models;
 mod terminal;
 mod windows;
 mod workspace;
+mod wrap;
 
 use clap::Parser;
 use std::io;

@@ -1,6 +1,9 @@
 //! Notes, errors and a status line on stderr, with colours where they are wanted.
 
 use crate::stderr::with_stderr;
+use crate::style::Style;
+use crate::wrap::Wrap;
+use console::Term;
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
@@ -15,13 +18,25 @@ pub(crate) fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// Prints one dim line to stderr; lost if stderr is closed.
+/// Prints dim lines to stderr; lost if stderr is closed.
 pub(crate) fn note(line: &str) {
     let line = printable(line);
-    let _ = with_stderr(|stderr, terminal| match has_colours(terminal) {
-        true => writeln!(stderr, "\x1b[2m{line}\x1b[0m"),
+    let _ = with_stderr(|stderr, terminal| match terminal {
+        true => {
+            let style = if has_colours(true) { Style::DIM } else { Style::PLAIN };
+            writeln!(stderr, "{}", between_words(&line, style))
+        }
         false => writeln!(stderr, "{line}"),
     });
+}
+
+/// The text with line breaks between words at the width of the terminal on stderr.
+fn between_words(text: &str, style: Style) -> String {
+    let columns = Term::stderr().size_checked().map(|(_, columns)| usize::from(columns));
+    let (mut wrap, mut out) = (Wrap::new(columns), String::new());
+    wrap.push(text, style, &mut out);
+    wrap.finish(&mut out);
+    out
 }
 
 /// Prints what a driver wrote to stderr: it may explain a failure.
@@ -29,14 +44,21 @@ pub(crate) fn driver_output(output: &str) {
     output.lines().filter(|line| !line.trim().is_empty()).for_each(|line| note(&format!("driver: {line}")));
 }
 
+/// Begins the sentence that a command failed with.
+const ERROR: &str = "error:";
+
 /// Prints the sentence that a command failed with.
 pub(crate) fn error(sentence: &dyn std::fmt::Display) {
     // It may quote a file's name or content.
     let sentence = sentence.to_string();
     let sentence = printable(&sentence);
-    let _ = with_stderr(|stderr, terminal| match has_colours(terminal) {
-        true => writeln!(stderr, "\x1b[1;31merror:\x1b[0m {sentence}"),
-        false => writeln!(stderr, "error: {sentence}"),
+    let _ = with_stderr(|stderr, terminal| {
+        let whole = format!("{ERROR} {sentence}");
+        let whole = if terminal { between_words(&whole, Style::PLAIN) } else { whole };
+        match has_colours(terminal) {
+            true => writeln!(stderr, "\x1b[1;31m{ERROR}\x1b[0m{}", &whole[ERROR.len()..]),
+            false => writeln!(stderr, "{whole}"),
+        }
     });
 }
 

@@ -3,11 +3,12 @@
 use crate::chats::{Chats, KeptChat};
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::wrap::terminal_width;
 use crate::{json, terminal};
 use clap::{Args, Subcommand};
 use console::{Alignment, measure_text_width, pad_str};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `thimble chats`.
@@ -55,8 +56,10 @@ struct Row {
     first: String,
 }
 
-/// Columns of the first words in the table.
-const FIRST_WORDS: usize = 40;
+/// Columns of the first words in the table, where it has no terminal to fit.
+const FIRST_WORDS: usize = 60;
+/// Columns of turns and age, with the space between all columns.
+const OTHER_COLUMNS: usize = 27;
 
 impl Row {
     fn new(kept: KeptChat) -> Row {
@@ -68,7 +71,7 @@ impl Row {
             model: kept.model,
             turns: turns.len(),
             modified: kept.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-            first: words.chars().take(4 * FIRST_WORDS).collect(),
+            first: words.chars().take(2 * FIRST_WORDS).collect(),
         }
     }
 }
@@ -111,6 +114,9 @@ impl Job {
             rows.iter().map(|row| measure_text_width(&text(row))).max().unwrap_or(0).max(least)
         };
         let [names, models] = [width(&|row| row.name.clone(), 4), width(&model, 5)];
+        let columns = std::io::stdout().is_terminal().then(terminal_width).flatten();
+        let before = names + models + OTHER_COLUMNS;
+        let first_words = columns.map_or(FIRST_WORDS, |columns| columns.saturating_sub(before).max(12));
         let pad = |text: &str, columns| pad_str(text, columns, Alignment::Left, None).into_owned();
         writeln!(
             stdout,
@@ -121,7 +127,7 @@ impl Job {
         )?;
         for row in &rows {
             let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(row.modified));
-            let first = pad_str(&row.first, FIRST_WORDS, Alignment::Left, Some("…"));
+            let first = pad_str(&row.first, first_words, Alignment::Left, Some("…"));
             let line = format!(
                 "{}  {}  {:>5}  {:<14}  {}",
                 pad(&row.name, names),

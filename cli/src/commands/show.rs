@@ -152,7 +152,7 @@ impl Output {
         let rows = [
             ("architecture", known(&self.architecture)),
             ("parameters", format!("{:.1} million", self.parameters as f64 / 1e6)),
-            ("layers", format!("{} of {} numbers", self.layers, self.hidden)),
+            ("shape", format!("{} layers, hidden size {}", self.layers, self.hidden)),
             ("vocabulary", format!("{} tokens", self.vocabulary)),
             ("context", format!("{} tokens", self.context)),
             (

@@ -183,6 +183,7 @@ impl TerminalChat<'_, '_, '_> {
                 self.show_conversation()?;
                 self.show_waiting()?;
                 self.give_results(reader)?;
+                self.keep();
             }
             Err(failure) => self.fail(&failure),
         }

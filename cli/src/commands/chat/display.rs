@@ -1,9 +1,9 @@
 //! Shows an answer as it arrives: as Markdown and with dim reasoning on a terminal, unchanged anywhere else.
 
 use super::markdown::{Look, Markdown};
-use super::style::Style;
-use super::wrap::terminal_width;
+use crate::style::Style;
 use crate::terminal::{self, Status};
+use crate::wrap::terminal_width;
 use std::io::{self, Write};
 use thimble_chat::{AnswerPiece, ReasoningSplitter};
 

@@ -8,11 +8,9 @@ mod markdown;
 mod settings;
 mod slash;
 mod state;
-mod style;
 mod terminal_chat;
 mod tool_calls;
 mod transcript;
-mod wrap;
 
 use crate::adapters::Adapters;
 use crate::attach::FileFlags;
@@ -183,6 +181,7 @@ impl Job {
             conversation,
             attached: attached.read()?,
             keeper,
+            resumed: resume.is_some(),
             failed: 0,
         })
     }
@@ -282,6 +281,12 @@ impl Job {
             ));
         }
         *begun = true;
+        if std::mem::take(&mut chat.state.resumed) {
+            chat.show_conversation()?;
+            chat.show_waiting()?;
+            chat.give_results(reader)?;
+            chat.keep();
+        }
         let next = chat.converse(reader)?;
         chat.state.conversation = std::mem::take(&mut chat.session.conversation);
         Ok(next)

@@ -19,6 +19,8 @@ pub(super) struct ChatState {
     /// What `/file` puts before the next message.
     pub(super) attached: Vec<AttachedFile>,
     pub(super) keeper: Keeper,
+    /// Whether the conversation comes from an earlier chat and was not shown yet.
+    pub(super) resumed: bool,
     /// Inputs that failed.
     pub(super) failed: usize,
 }

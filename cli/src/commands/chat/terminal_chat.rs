@@ -298,7 +298,7 @@ impl TerminalChat<'_, '_, '_> {
                     )),
                     End::Context => terminal::note("(the context is full: the answer ends here)"),
                     End::Length => terminal::note(&format!(
-                        "(stopped after {} tokens; --max-tokens N allows more)",
+                        "(stopped after {} tokens; /set max-tokens N allows more)",
                         self.session.max_tokens.unwrap_or_default()
                     )),
                 }

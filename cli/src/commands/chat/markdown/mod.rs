@@ -6,9 +6,9 @@
 mod block;
 mod inline;
 
-use super::style::{Style, StyledText};
-use super::wrap::Wrap;
+use crate::style::{Style, StyledText};
 use crate::terminal;
+use crate::wrap::Wrap;
 use block::{Fence, LineStart, line_start};
 use inline::{Element, first_element};
 use std::io::{self, IsTerminal};

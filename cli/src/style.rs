@@ -5,28 +5,28 @@ use std::fmt::Write;
 
 /// Attributes of a character, as bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Style(u8);
+pub(crate) struct Style(u8);
 
 impl Style {
-    pub(super) const PLAIN: Style = Style(0);
-    pub(super) const BOLD: Style = Style(1);
-    pub(super) const DIM: Style = Style(1 << 1);
-    pub(super) const ITALIC: Style = Style(1 << 2);
-    pub(super) const UNDERLINE: Style = Style(1 << 3);
+    pub(crate) const PLAIN: Style = Style(0);
+    pub(crate) const BOLD: Style = Style(1);
+    pub(crate) const DIM: Style = Style(1 << 1);
+    pub(crate) const ITALIC: Style = Style(1 << 2);
+    pub(crate) const UNDERLINE: Style = Style(1 << 3);
     /// A colour for code.
-    pub(super) const CODE: Style = Style(1 << 4);
+    pub(crate) const CODE: Style = Style(1 << 4);
 
     /// The attributes with their parameters of the escape sequence SGR (ECMA-48, 8.3.117).
     const PARAMETERS: [(Style, u8); 5] =
         [(Style::BOLD, 1), (Style::DIM, 2), (Style::ITALIC, 3), (Style::UNDERLINE, 4), (Style::CODE, 36)];
 
     /// The attributes of both.
-    pub(super) const fn with(self, other: Style) -> Style {
+    pub(crate) const fn with(self, other: Style) -> Style {
         Style(self.0 | other.0)
     }
 
     /// Makes a terminal that shows `shown` show this style.
-    pub(super) fn select(self, shown: &mut Style, out: &mut String) {
+    pub(crate) fn select(self, shown: &mut Style, out: &mut String) {
         if std::mem::replace(shown, self) == self {
             return;
         }
@@ -43,7 +43,7 @@ impl Style {
 
 /// Text of several styles.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StyledText {
+pub(crate) struct StyledText {
     text: String,
     /// Styles, each with the byte from which it holds.
     changes: Vec<(usize, Style)>,
@@ -51,38 +51,38 @@ pub(super) struct StyledText {
 
 impl StyledText {
     /// Text of one style.
-    pub(super) fn new(text: &str, style: Style) -> StyledText {
+    pub(crate) fn new(text: &str, style: Style) -> StyledText {
         let mut styled = StyledText::default();
         text.chars().for_each(|c| styled.push(c, style));
         styled
     }
 
-    pub(super) fn push(&mut self, c: char, style: Style) {
+    pub(crate) fn push(&mut self, c: char, style: Style) {
         if self.changes.last().is_none_or(|&(_, last)| last != style) {
             self.changes.push((self.text.len(), style));
         }
         self.text.push(c);
     }
 
-    pub(super) fn append(&mut self, other: &StyledText) {
+    pub(crate) fn append(&mut self, other: &StyledText) {
         other.pieces().for_each(|(text, style)| text.chars().for_each(|c| self.push(c, style)));
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
     /// Columns that it takes.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         measure_text_width(&self.text)
     }
 
     /// Appends text and changes of style to `out`, for a terminal that shows `shown`.
-    pub(super) fn write(&self, shown: &mut Style, out: &mut String) {
+    pub(crate) fn write(&self, shown: &mut Style, out: &mut String) {
         for (text, style) in self.pieces() {
             style.select(shown, out);
             out.push_str(text);

@@ -1,6 +1,6 @@
 //! Line wrapping between words, for styled text that arrives in pieces.
 
-use super::style::{Style, StyledText};
+use crate::style::{Style, StyledText};
 use console::{Term, measure_text_width};
 use std::ops::RangeInclusive;
 
@@ -13,7 +13,7 @@ const JOINER: char = '\u{200d}';
 const SKIN_TONES: RangeInclusive<char> = '\u{1f3fb}'..='\u{1f3ff}';
 
 /// Columns of the terminal on stdout: `COLUMNS`, or what the terminal reports.
-pub(super) fn terminal_width() -> Option<usize> {
+pub(crate) fn terminal_width() -> Option<usize> {
     let named = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let asked = || Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
     named.or_else(asked).filter(|&columns| columns > 0)
@@ -22,7 +22,7 @@ pub(super) fn terminal_width() -> Option<usize> {
 /// Breaks lines before words that would not fit: at a space, or before a wide character (Chinese has no spaces). Other words
 /// are neither cut nor hyphenated.
 #[derive(Debug, Default)]
-pub(super) struct Wrap {
+pub(crate) struct Wrap {
     /// Columns of a line; 0 breaks nothing.
     width: usize,
     /// Column of the next character.
@@ -47,27 +47,27 @@ pub(super) struct Wrap {
 
 impl Wrap {
     /// Lines of at most `width` columns; `None` breaks nothing.
-    pub(super) fn new(width: Option<usize>) -> Wrap {
+    pub(crate) fn new(width: Option<usize>) -> Wrap {
         Wrap { width: width.unwrap_or(0), ..Wrap::default() }
     }
 
     /// From now on lines have at most `width` columns.
-    pub(super) fn resize(&mut self, width: Option<usize>) {
+    pub(crate) fn resize(&mut self, width: Option<usize>) {
         self.width = width.unwrap_or(0);
     }
 
     /// Whether the current line has text.
-    pub(super) fn within_line(&self) -> bool {
+    pub(crate) fn within_line(&self) -> bool {
         self.column > 0
     }
 
     /// Whether the current line stays whole.
-    pub(super) fn keep_whole(&mut self, whole: bool) {
+    pub(crate) fn keep_whole(&mut self, whole: bool) {
         self.whole = whole;
     }
 
     /// Begins a line with `prefix`, and the lines that breaks make of it with `hang`; again for more of both.
-    pub(super) fn begin(&mut self, prefix: &StyledText, hang: &StyledText, out: &mut String) {
+    pub(crate) fn begin(&mut self, prefix: &StyledText, hang: &StyledText, out: &mut String) {
         prefix.write(&mut self.shown, out);
         self.column += prefix.width();
         // On a narrow terminal the text needs the columns.
@@ -77,7 +77,7 @@ impl Wrap {
     }
 
     /// Takes more text and appends what can be written now to `out`.
-    pub(super) fn push(&mut self, text: &str, style: Style, out: &mut String) {
+    pub(crate) fn push(&mut self, text: &str, style: Style, out: &mut String) {
         for c in text.chars() {
             let joined = std::mem::replace(&mut self.joined, c == JOINER);
             match c {
@@ -111,14 +111,14 @@ impl Wrap {
     }
 
     /// Appends what was held back to `out`, at the end of the text or before other output, which begins without a style.
-    pub(super) fn finish(&mut self, out: &mut String) {
+    pub(crate) fn finish(&mut self, out: &mut String) {
         self.end_word(out);
         std::mem::take(&mut self.space).write(&mut self.shown, out);
         Style::PLAIN.select(&mut self.shown, out);
     }
 
     /// The cursor is at the start of a line again.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.column, self.begun, self.whole) = (0, false, false);
         self.hang = StyledText::default();
     }
