@@ -23,6 +23,9 @@ mod hub;
 mod outputs;
 #[path = "cli/prompt.rs"]
 mod prompt;
+#[cfg(unix)]
+#[path = "cli/pseudo_terminal.rs"]
+mod pseudo_terminal;
 #[path = "cli/pull.rs"]
 mod pull;
 #[path = "cli/report.rs"]
@@ -37,6 +40,11 @@ mod score;
 mod setup;
 #[path = "cli/sources.rs"]
 mod sources;
+#[path = "cli/store.rs"]
+mod store;
+#[cfg(unix)]
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/thinking.rs"]
 mod thinking;
 #[path = "cli/tools.rs"]

@@ -145,3 +145,84 @@ fn a_base_model_is_told_from_one_that_answers() {
     bench.run(&["run", "base.thimble", "--chat", "--prompt", "hello"], b"").fails(1, advice);
     bench.run(&["run", "base.thimble", "Once upon a time", "--tokens", "2"], b"").succeeds();
 }
+
+#[test]
+fn settings_change_between_messages() {
+    let bench = setup("chat-set");
+    let chat = ["chat", "tiny.thimble", "--logit-bias", "97=1000", "--max-tokens", "3"];
+    let script = "hi\n/set max-tokens 2\nhi\n/set stop a\nhi\n/set stop default\n/set system Be brief.\nhi\n/set max-tokens 0\n/set \
+                  nothing 1\n/set\n/save talk.json\n";
+    let out = bench.run(&chat, script.as_bytes());
+    out.fails(1, "2 inputs on stdin");
+    assert_eq!(out.stdout, "aaa\naa\n\naa\n");
+    for expected in
+        ["(max-tokens is 2)", "at least 1", "no setting nothing", "repetition-penalty", "Be brief."]
+    {
+        assert!(out.stderr.contains(expected), "{expected}: {}", out.stderr);
+    }
+    let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
+    assert_eq!(talk["messages"][0]["content"], "Be brief.");
+    // A chat from a pipe is kept only where a name is given.
+    assert!(!bench.path("home/chats").exists());
+    bench.run(&[&chat[..], &["--name", "piped"]].concat(), b"hi\n").succeeds();
+    assert!(bench.path("home/chats/piped.json").exists());
+    bench.run(&[&chat[..], &["--name", "piped"]].concat(), b"hi\n").fails(2, "--continue");
+    bench.run(&[&chat[..], &["--name", "../x"]].concat(), b"hi\n").fails(2, "cannot name a conversation");
+}
+
+#[test]
+fn files_go_into_a_message_and_into_the_instructions() {
+    let bench = setup("chat-file");
+    fs::write(bench.path("notes.txt"), "one\n").unwrap();
+    fs::write(bench.path("rules"), "Be brief.\n").unwrap();
+    let script = "sum up\nagain\n/file notes.txt\n/file none\n/file\nmore\n/save talk.json\n";
+    let chat = [&SILENT[..], &["--file", "notes.txt", "--system-file", "rules"]].concat();
+    let out = bench.run(&chat, script.as_bytes());
+    out.fails(1, "1 input on stdin");
+    assert!(out.stderr.contains("(with the next message: notes.txt (4 bytes))"), "{}", out.stderr);
+    let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
+    let said: Vec<&str> = talk["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["content"].as_str().unwrap())
+        .collect();
+    let file = "notes.txt:\n\n```\none\n```\n\n";
+    assert_eq!(said[0], "Be brief.");
+    assert_eq!((said[1], said[3], said[5]), (&*format!("{file}sum up"), "again", &*format!("{file}more")));
+    bench
+        .run(&["chat", "tiny.thimble", "--system", "x", "--system-file", "rules"], b"")
+        .fails(2, "--system-file");
+    bench.run(&["chat", "tiny.thimble", "--file", "none"], b"").fails(1, "none");
+
+    let ids = |arguments: &[&str]| {
+        let run = ["run", "tiny.thimble", "--tokens", "1", "--json"];
+        bench.json(&[&run[..], arguments].concat())["prompt_ids"].clone()
+    };
+    // A text to continue begins with the file's text, as it is.
+    assert_eq!(ids(&["--file", "notes.txt", "--prompt", "hi"]), ids(&["--prompt", "one\nhi"]));
+    assert_eq!(ids(&["--file", "notes.txt"]), ids(&["--prompt", "one\n"]));
+    let message = format!("{file}hi");
+    assert_eq!(
+        ids(&["--chat", "--file", "notes.txt", "--prompt", "hi"]),
+        ids(&["--chat", "--prompt", &message])
+    );
+    let brief = ids(&["--chat", "--system", "Be brief.", "--prompt", "hi"]);
+    assert_eq!(ids(&["--chat", "--system-file", "rules", "--prompt", "hi"]), brief);
+    bench.run(&["run", "tiny.thimble", "--system-file", "rules", "--prompt", "hi"], b"").fails(2, "--chat");
+}
+
+#[test]
+fn another_model_continues_the_conversation() {
+    let bench = setup("chat-model");
+    fs::copy(bench.path("tiny.thimble"), bench.path("other.thimble")).unwrap();
+    let script =
+        "hi\n/model other.thimble\n/set max-tokens 2\nhi\n/model none\nhi\n/model\n/save talk.json\n";
+    let out = bench
+        .run(&["chat", "tiny.thimble", "--logit-bias", "97=1000", "--max-tokens", "3"], script.as_bytes());
+    out.fails(1, "1 input on stdin");
+    assert_eq!(out.stdout, "aaa\naa\naa\n");
+    assert!(out.stderr.contains("no model is called \"none\""), "{}", out.stderr);
+    let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
+    assert_eq!((&talk["model"], talk["messages"].as_array().unwrap().len()), (&json!("other"), 6));
+}

@@ -133,7 +133,8 @@ impl Bench {
         names.filter(|name| !name.ends_with(".thimble") && !name.ends_with(".lock")).count()
     }
 
-    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+    /// The command in this bench, not started yet.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = self.prepared(Command::new(binary()));
         command.args(arguments);
         command
