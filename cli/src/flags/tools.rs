@@ -2,18 +2,20 @@
 
 use crate::failure::Failure;
 use crate::input;
+use crate::terminal;
 use clap::Args;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use thimble_chat::Toolset;
-use thimble_chat::tools::{ToolChoice, ToolDefinition};
+use thimble_chat::tools::{ToolCall, ToolChoice, ToolDefinition};
 use thimble_runtime::format::ModelFile;
 
 /// Tools, and which of them have to be called.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Tools")]
 pub(crate) struct ToolFlags {
-    /// Offer the tools in this JSON file to the model: a list in OpenAI's form, or JSON Schemas with a title. Calls are shown, and
-    /// the lines that follow are their results
+    /// Offer the tools in this JSON file to the model: a list in OpenAI's form, or JSON Schemas with a title. Calls are shown;
+    /// in a chat, the lines that follow are their results
     #[arg(long, value_name = "FILE.json", conflicts_with = "shape")]
     tools: Option<PathBuf>,
     /// Whether the model calls a tool: auto, required, none, or the name of the tool that it has to call
@@ -22,6 +24,11 @@ pub(crate) struct ToolFlags {
 }
 
 impl ToolFlags {
+    /// Whether there are tools.
+    pub(crate) fn given(&self) -> bool {
+        self.tools.is_some()
+    }
+
     /// Refuses what this build lacks, before any work.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.tools.as_deref() == Some(Path::new(input::STDIN)) {
@@ -52,5 +59,38 @@ impl ToolFlags {
         let tools = ToolDefinition::read(&input::file(path)?).map_err(|error| refused(&error))?;
         let tools = Toolset::new(file, tools, self.choice()).map_err(|error| refused(&error))?;
         Ok(Some(tools))
+    }
+}
+
+/// A call for programs.
+pub(crate) fn call_json(call: &ToolCall) -> Value {
+    json!({ "id": call.id, "name": call.name, "arguments": call.arguments })
+}
+
+/// A call as a line: JSON for programs, words on a terminal.
+pub(crate) fn call_line(call: &ToolCall, terminal: bool) -> String {
+    match terminal {
+        true => {
+            let line = format!("[{}: {} {}]", call.id, call.name, call.arguments);
+            terminal::printable(&line).into_owned()
+        }
+        false => json!({ "tool_call": call_json(call) }).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ToolCall, call_line};
+
+    #[test]
+    fn a_call_is_json_for_programs_and_harmless_on_a_terminal() {
+        let arguments = serde_json::json!({"z": "\u{1b}[2J", "a": 1});
+        let call = ToolCall { id: "call_1".to_string(), name: "f".to_string(), arguments };
+        let json: serde_json::Value = serde_json::from_str(&call_line(&call, false)).unwrap();
+        assert_eq!(json["tool_call"]["arguments"], call.arguments);
+        assert!(call_line(&call, false).find("\"z\"") < call_line(&call, false).find("\"a\""));
+        assert!(
+            call_line(&call, true).starts_with("[call_1: f {") && !call_line(&call, true).contains('\u{1b}')
+        );
     }
 }

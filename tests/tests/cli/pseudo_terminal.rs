@@ -2,6 +2,8 @@
 
 use crate::setup::Bench;
 use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
@@ -80,6 +82,11 @@ impl PseudoTerminal {
     /// Types.
     pub(crate) fn type_in(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Does what Ctrl-C does while nothing reads keys.
+    pub(crate) fn interrupt(&self) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     }
 
     /// Waits for the end and returns the exit code and all that was shown.

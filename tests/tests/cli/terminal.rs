@@ -98,6 +98,31 @@ fn answers_are_formatted_and_wrapped_as_the_terminal_allows() {
 }
 
 #[test]
+fn an_interrupted_answer_ends_and_the_chat_goes_on() {
+    let bench = setup("terminal-interrupt");
+    let config = fs::read_to_string(bench.path("hf/config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    // Room for an answer that is far longer than the terminal's buffer: it cannot end before the interruption.
+    config["max_position_embeddings"] = json!(32768);
+    fs::write(bench.path("hf/config.json"), config.to_string()).unwrap();
+    bench.run(&["convert", "hf", "-o", "long.thimble", "--quant", "f32"], b"").succeeds();
+    let letters =
+        ["chat", "long.thimble", "--logit-bias", "97=1000", "--context", "32768", "--max-tokens", "32000"];
+    let mut chat = PseudoTerminal::start(&bench, &letters, 80, &[]);
+    chat.at_prompt("hello\r");
+    chat.wait_for("aaaa");
+    chat.interrupt();
+    chat.wait_for("(stopped)");
+    chat.at_prompt("/set max-tokens 2\r");
+    chat.at_prompt("/retry\r");
+    chat.wait_for("(stopped after 2 tokens");
+    chat.at_prompt("/stats\r");
+    chat.wait_for("1 turn,");
+    chat.at_prompt("/quit\r");
+    assert_eq!(chat.end().0, Some(0));
+}
+
+#[test]
 fn ctrl_c_clears_a_line_and_a_private_chat_is_not_kept() {
     let bench = setup("terminal-private");
     let mut chat = PseudoTerminal::start(&bench, &[&LETTERS[..], &["--private"]].concat(), 80, &[]);

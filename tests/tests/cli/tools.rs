@@ -1,4 +1,4 @@
-//! `thimble chat --tools`, with a model of random weights: its calls are valid because the grammar holds.
+//! `thimble chat --tools` and `run --tools`, with a model of random weights: its calls are valid because the grammar holds.
 
 use crate::setup::{Bench, setup};
 use serde_json::{Value, json};
@@ -62,6 +62,28 @@ fn a_call_is_a_line_and_the_next_line_its_result() {
         );
         assert_eq!(messages[3]["content"], out.stdout.split_once('\n').unwrap().1.trim_end_matches('\n'));
     }
+}
+
+#[test]
+fn a_run_prints_calls_and_ends() {
+    let bench = bench("tools-run");
+    let run =
+        ["run", "tools.thimble", "--chat", "--prompt", "Weather?", "--tools", "tools.json", "--seed", "1"];
+    let must = [&run[..], &["--tool-choice", "get_weather"]].concat();
+    let out = bench.run(&must, b"");
+    out.succeeds();
+    let (calls, text) = split(&out.stdout);
+    assert_eq!((calls.len(), text.len()), (1, 0), "{}", out.stdout);
+    assert_eq!((&calls[0]["id"], &calls[0]["name"]), (&json!("call_1"), &json!("get_weather")));
+    let json = bench.json(&[&must[..], &["--json"]].concat());
+    assert_eq!((&json["tool_calls"], &json["finish_reason"]), (&json!(calls), &json!("tool_calls")));
+    assert_eq!(json["text"], "");
+    // A limit ends the call: it is text, and not complete.
+    let cut = bench.run(&[&must[..], &["--max-tokens", "20"]].concat(), b"");
+    assert_eq!((cut.code, split(&cut.stdout).0.len()), (Some(3), 0), "{cut:?}");
+    let none = bench.json(&[&run[..], &["--tool-choice", "none", "--max-tokens", "4", "--json"]].concat());
+    assert_eq!((&none["tool_calls"], none["ids"].as_array().unwrap().len()), (&json!([]), 4));
+    bench.run(&["run", "tools.thimble", "--prompt", "x", "--tools", "tools.json"], b"").fails(2, "--chat");
 }
 
 #[test]

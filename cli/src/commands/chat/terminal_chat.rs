@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::flags::grammar::AnswerGrammar;
 use crate::flags::sampling::sampler;
 use crate::flags::thinking::Thinking;
+use crate::flags::tools::call_line;
 use crate::interrupt::Interrupt;
 use crate::terminal;
 use crate::workspace;
@@ -233,7 +234,7 @@ impl TerminalChat<'_, '_, '_> {
     /// Shows the calls of a loaded conversation that wait.
     pub(super) fn show_waiting(&mut self) -> Result<(), Failure> {
         let terminal = self.state.settings.look.is_some();
-        let lines = self.waiting().into_iter().flatten().map(|call| tool_calls::shown(call, terminal));
+        let lines = self.waiting().into_iter().flatten().map(|call| call_line(call, terminal));
         for line in lines.collect::<Vec<String>>() {
             writeln!(self.stdout, "{line}")?;
         }
@@ -253,7 +254,7 @@ impl TerminalChat<'_, '_, '_> {
         let mut display = AnswerDisplay::new(&mut *self.stdout, look, hidden);
         let mut show = |event: ChatEvent<'_>| match event {
             ChatEvent::Text(text) => Ok(display.text(text)?),
-            ChatEvent::Call(call) => Ok(display.call(&tool_calls::shown(call, look.is_some()))?),
+            ChatEvent::Call(call) => Ok(display.call(&call_line(call, look.is_some()))?),
             ChatEvent::InvalidCall(error) => {
                 display.status.clear();
                 display.interrupt_line()?;

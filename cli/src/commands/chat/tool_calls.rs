@@ -1,25 +1,11 @@
-//! Calls of tools: shown as they are made, and their results read from the input.
+//! The results of calls, read from the input.
 
 use super::line::{Line, Reader};
 use crate::failure::Failure;
 use crate::terminal;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use thimble_chat::tools::ToolCall;
-
-/// A call as a line: JSON for programs, words on a terminal.
-pub(super) fn shown(call: &ToolCall, terminal: bool) -> String {
-    match terminal {
-        true => {
-            let line = format!("[{}: {} {}]", call.id, call.name, call.arguments);
-            terminal::printable(&line).into_owned()
-        }
-        false => {
-            let call = json!({ "id": call.id, "name": call.name, "arguments": call.arguments });
-            json!({ "tool_call": call }).to_string()
-        }
-    }
-}
 
 /// A result as a message of OpenAI's API.
 #[derive(Deserialize)]
@@ -58,19 +44,4 @@ pub(super) fn read_results(calls: &[ToolCall], reader: &mut Reader) -> Result<Op
         }
     }
     Ok(Some(results.into_iter().flatten().collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{ToolCall, shown};
-
-    #[test]
-    fn a_call_is_json_for_programs_and_harmless_on_a_terminal() {
-        let arguments = serde_json::json!({"z": "\u{1b}[2J", "a": 1});
-        let call = ToolCall { id: "call_1".to_string(), name: "f".to_string(), arguments };
-        let json: serde_json::Value = serde_json::from_str(&shown(&call, false)).unwrap();
-        assert_eq!(json["tool_call"]["arguments"], call.arguments);
-        assert!(shown(&call, false).find("\"z\"") < shown(&call, false).find("\"a\""));
-        assert!(shown(&call, true).starts_with("[call_1: f {") && !shown(&call, true).contains('\u{1b}'));
-    }
 }

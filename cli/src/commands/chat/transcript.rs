@@ -2,8 +2,8 @@
 
 use super::display::AnswerDisplay;
 use super::terminal_chat::TerminalChat;
-use super::tool_calls;
 use crate::failure::Failure;
+use crate::flags::tools::call_line;
 use crate::terminal;
 
 /// Turns of a conversation that are shown, the last ones.
@@ -26,7 +26,7 @@ impl TerminalChat<'_, '_, '_> {
                 display.text(&round.text)?;
                 let waits = round.waits();
                 for call in round.calls.iter().filter(|_| !waits) {
-                    display.call(&tool_calls::shown(call, true))?;
+                    display.call(&call_line(call, true))?;
                 }
                 display.finish()?;
                 for (call, result) in round.calls.iter().zip(&round.results) {

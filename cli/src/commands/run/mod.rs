@@ -1,5 +1,6 @@
 //! `thimble run`: continues a text.
 
+mod answer;
 mod log_probabilities;
 mod output;
 mod prompt;
@@ -13,9 +14,11 @@ use crate::flags::numbers::{up_to_twenty, whole};
 use crate::flags::sampling::{GenerationFlags, sampler};
 use crate::flags::system::SystemFlags;
 use crate::flags::thinking::Thinking;
+use crate::flags::tools::{ToolFlags, call_json, call_line};
 use crate::model::Location;
 use crate::workspace::{self, Mapped, Workspace};
 use crate::{attach, input, json, resources, terminal};
+use answer::Answer;
 use clap::Args;
 use log_probabilities::TokenLogProbabilities;
 use output::{Finish, Output, Stats, report};
@@ -23,7 +26,7 @@ use prompt::{Alone, Prompt, PromptFlags};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
-use thimble_chat::{AnswerPiece, ChatModel, ChatPrompt, ReasoningSplitter, Step, next_tokens};
+use thimble_chat::{ChatModel, ChatPrompt, Step, Toolset, next_tokens};
 use thimble_host::{
     Generator, InferencePlan, InferenceSettings, LoadedModel, LogProbabilities, PromptFormat,
 };
@@ -32,7 +35,7 @@ use thimble_runtime::chat::{Message, Role};
 use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::Sampling;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
-use thimble_runtime::tokenizer::{Specials, Tokenizer};
+use thimble_runtime::tokenizer::Specials;
 
 /// Tokens to generate if no flag gives a number.
 const MAX_TOKENS: usize = 256;
@@ -74,6 +77,8 @@ pub(crate) struct Flags {
     #[command(flatten)]
     grammar: GrammarFlags,
     #[command(flatten)]
+    tools: ToolFlags,
+    #[command(flatten)]
     pub(crate) generation: GenerationFlags,
 }
 
@@ -92,6 +97,7 @@ struct Begun<'a, 'p> {
     plan: &'p InferencePlan,
     generator: Generator<'a>,
     grammar: Option<AnswerGrammar>,
+    tools: Option<&'p Toolset>,
 }
 
 /// How much to generate.
@@ -122,6 +128,11 @@ impl Job {
             (None, most) => Amount { tokens: most.unwrap_or(MAX_TOKENS), stop: true },
         };
         flags.grammar.check()?;
+        flags.tools.check()?;
+        if flags.tools.given() && !flags.chat {
+            let reason = "--tools: expected --chat beside it, because only answers to messages call tools";
+            return Err(Failure::Usage(reason.to_string()));
+        }
         if flags.grammar.flag().is_some() && Thinking::option(flags.thinking) == Some(true) {
             let reason =
                 "--thinking on: an answer of a given shape begins without thinking; leave one of them out";
@@ -150,8 +161,12 @@ impl Job {
             None => Mapped::open(&self.location.fetch(Notes::unless(self.flags.json))?)?,
         };
         let file = mapped.file()?;
-        let grammar = self.flags.grammar.compile(&file)?;
-        let prompt = self.encode(&file, &prompt)?;
+        let tools = self.flags.tools.toolset(&file)?;
+        let grammar = match &tools {
+            Some(tools) => AnswerGrammar::of_tools(&file, tools)?,
+            None => self.flags.grammar.compile(&file)?,
+        };
+        let prompt = self.encode(&file, tools.as_ref(), &prompt)?;
         if let Some(note) = Thinking::note(self.flags.thinking, &file) {
             terminal::note(note);
         }
@@ -179,7 +194,7 @@ impl Job {
             true => Ok(()),
             false => stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()),
         };
-        let begun = Begun { file, plan: &plan, generator, grammar };
+        let begun = Begun { file, plan: &plan, generator, grammar, tools: tools.as_ref() };
         let output = self.complete(begun, &prompt, &mut show)?;
         if self.flags.json {
             json::write(stdout, &output)?;
@@ -189,12 +204,13 @@ impl Job {
             }
             report(&output);
         }
-        match (self.flags.grammar.flag(), output.finish_reason) {
-            (Some(_), Finish::Length) => {
+        let shaped = self.flags.grammar.flag().is_some() || tools.is_some_and(|tools| tools.must_call());
+        match (shaped, output.finish_reason) {
+            (true, Finish::Length) => {
                 let reason = format!("it has {} tokens; --max-tokens N allows more", output.ids.len());
                 Err(Failure::Incomplete { reason })
             }
-            (Some(_), Finish::Context) => Err(Failure::Incomplete {
+            (true, Finish::Context) => Err(Failure::Incomplete {
                 reason: format!("the context of {} tokens is full", plan.context()),
             }),
             _ => Ok(()),
@@ -210,13 +226,21 @@ impl Job {
         })
     }
 
-    fn encode(&self, file: &ModelFile<'_>, prompt: &str) -> Result<Vec<Token>, Failure> {
+    fn encode(
+        &self,
+        file: &ModelFile<'_>,
+        tools: Option<&Toolset>,
+        prompt: &str,
+    ) -> Result<Vec<Token>, Failure> {
         let tokens = if self.flags.chat {
             let system = self.flags.system.read()?;
             let system = system.as_deref().map(|text| Message { role: Role::System, text });
             let user = Message { role: Role::User, text: prompt };
             let messages: Vec<Message<'_>> = system.into_iter().chain([user]).collect();
-            let encoded = thimble_chat::encode_chat(file, &ChatPrompt::new(&messages, self.thinking()));
+            let encoded = thimble_chat::encode_chat(
+                file,
+                &ChatPrompt { tools, ..ChatPrompt::new(&messages, self.thinking(tools)) },
+            );
             encoded.map_err(|error| Failure::chat(&self.location.typed(), error))?
         } else {
             let specials = if self.flags.escape { Specials::Escape } else { Specials::Parse };
@@ -231,14 +255,14 @@ impl Job {
     }
 
     /// Whether the model thinks first: never before an answer of a given shape.
-    fn thinking(&self) -> Option<bool> {
-        let shaped = self.flags.grammar.flag().is_some();
+    fn thinking(&self, tools: Option<&Toolset>) -> Option<bool> {
+        let shaped = self.flags.grammar.flag().is_some() || tools.is_some_and(Toolset::must_call);
         if shaped { Some(false) } else { Thinking::option(self.flags.thinking) }
     }
 
     fn complete(
         &self,
-        Begun { file, plan, generator, grammar }: Begun<'_, '_>,
+        Begun { file, plan, generator, grammar, tools }: Begun<'_, '_>,
         prompt: &[Token],
         show: &mut dyn FnMut(&str) -> std::io::Result<()>,
     ) -> Result<Output, Failure> {
@@ -263,7 +287,7 @@ impl Job {
         let stops: Vec<&[u8]> = self.flags.stop.iter().map(String::as_bytes).collect();
         let mut held = vec![0; StopMatcher::buffer_len(&stops)];
         let mut stream = TextStream::new(&stops, &mut held).map_err(Failure::other)?;
-        let mut answer = Answer::new(self.flags.thinking == Some(Thinking::Hide), &tokenizer, prompt);
+        let mut answer = Answer::new(self.flags.thinking == Some(Thinking::Hide), tools, &tokenizer, prompt);
 
         let begin = Instant::now();
         model.generator.prefill(prompt).map_err(Failure::other)?;
@@ -272,7 +296,18 @@ impl Job {
         let prefill_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         let most = self.amount.tokens.min(1 << 16);
-        let (mut ids, mut text) = (Vec::with_capacity(most), String::with_capacity(most * 8));
+        let mut ids = Vec::with_capacity(most);
+        answer.text.reserve(most * 8);
+        let (mut shown, mut calls) = (0, 0);
+        let mut show_new = |answer: &Answer| {
+            show(&answer.text[shown..])?;
+            for call in &answer.calls[calls..] {
+                let within = shown < answer.text.len() && !answer.text.ends_with('\n');
+                show(&format!("{}{}\n", if within { "\n" } else { "" }, call_line(call, false)))?;
+            }
+            (shown, calls) = (answer.text.len(), answer.calls.len());
+            Ok::<(), std::io::Error>(())
+        };
         let mut first_token_seconds = None;
         let mut next = Vec::with_capacity(1);
         let mut finish_reason = loop {
@@ -295,16 +330,12 @@ impl Job {
             if let (Some(sampled), Some(logprobs)) = (model.sampled(), &mut logprobs) {
                 logprobs.push(TokenLogProbabilities::new(&tokenizer, &sampled));
             }
-            let shown = text.len();
             let mut status = StopStatus::Continue;
             for &token in &next {
                 ids.push(token.0);
-                status =
-                    stream.push(tokenizer.token_bytes(token), &mut |piece| answer.push(piece, &mut text));
+                status = stream.push(tokenizer.token_bytes(token), &mut |piece| answer.push(piece));
             }
-            if text.len() > shown {
-                show(&text[shown..])?;
-            }
+            show_new(&answer)?;
             if status == StopStatus::Stopped {
                 break Finish::Stop;
             }
@@ -312,12 +343,14 @@ impl Job {
         if finish_reason != Finish::Stop && constraint.is_some_and(|constraint| constraint.is_complete()) {
             finish_reason = Finish::Stop;
         }
-        let shown = text.len();
-        stream.finish(&mut |piece| answer.push(piece, &mut text));
-        answer.finish(&mut text);
-        if text.len() > shown {
-            show(&text[shown..])?;
+        stream.finish(&mut |piece| answer.push(piece));
+        answer.finish();
+        show_new(&answer)?;
+        answer.invalid.iter().for_each(|reason| terminal::note(&format!("({reason})")));
+        if finish_reason == Finish::Stop && !answer.calls.is_empty() {
+            finish_reason = Finish::Calls;
         }
+        let tool_calls = tools.map(|_| answer.calls.iter().map(call_json).collect());
         let stats = Stats {
             prefill_tokens: prompt.len(),
             prefill_seconds,
@@ -332,40 +365,6 @@ impl Job {
             seed: sampling.seed,
         };
         let prompt_ids = prompt.iter().map(|token| token.0).collect();
-        Ok(Output { prompt_ids, ids, text, finish_reason, logprobs, stats })
-    }
-}
-
-/// What is shown of the generated text.
-struct Answer {
-    /// Tells reasoning apart, if it is left out.
-    splitter: Option<ReasoningSplitter>,
-}
-
-impl Answer {
-    fn new(hidden: bool, tokenizer: &Tokenizer<'_>, prompt: &[Token]) -> Answer {
-        let bytes = |token: Token| tokenizer.token_bytes(token);
-        Answer { splitter: hidden.then(|| ReasoningSplitter::after(prompt, bytes)) }
-    }
-
-    /// Appends what is shown of `piece` to `shown`.
-    fn push(&mut self, piece: &str, shown: &mut String) {
-        match &mut self.splitter {
-            Some(splitter) => splitter.push(piece, &mut |piece| append(piece, shown)),
-            None => shown.push_str(piece),
-        }
-    }
-
-    /// Appends what a later piece would have decided on.
-    fn finish(&mut self, shown: &mut String) {
-        if let Some(splitter) = &mut self.splitter {
-            splitter.finish(&mut |piece| append(piece, shown));
-        }
-    }
-}
-
-fn append(piece: AnswerPiece<'_>, shown: &mut String) {
-    if let AnswerPiece::Text(text) = piece {
-        shown.push_str(text);
+        Ok(Output { prompt_ids, ids, text: answer.text, finish_reason, tool_calls, logprobs, stats })
     }
 }

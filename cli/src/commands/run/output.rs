@@ -3,6 +3,7 @@
 use super::log_probabilities::TokenLogProbabilities;
 use crate::terminal;
 use serde::Serialize;
+use serde_json::Value;
 
 /// Why the text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -11,6 +12,9 @@ pub(super) enum Finish {
     Stop,
     Length,
     Context,
+    /// The model stopped after calls of tools.
+    #[serde(rename = "tool_calls")]
+    Calls,
 }
 
 /// What `--json` prints.
@@ -20,6 +24,9 @@ pub(super) struct Output {
     pub(super) ids: Vec<u32>,
     pub(super) text: String,
     pub(super) finish_reason: Finish,
+    /// In the form of a chat's lines; absent without tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tool_calls: Option<Vec<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) logprobs: Option<Vec<TokenLogProbabilities>>,
     pub(super) stats: Stats,
@@ -51,6 +58,7 @@ pub(super) fn report(output: &Output) {
         Finish::Stop => "stopped",
         Finish::Length => "length reached",
         Finish::Context => "context full",
+        Finish::Calls => "called tools",
     };
     let first =
         stats.first_token_seconds.map_or(String::new(), |s| format!("first token {:.0} ms; ", s * 1e3));
