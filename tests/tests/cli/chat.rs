@@ -226,3 +226,38 @@ fn another_model_continues_the_conversation() {
     let talk: Value = serde_json::from_slice(&fs::read(bench.path("talk.json")).unwrap()).unwrap();
     assert_eq!((&talk["model"], talk["messages"].as_array().unwrap().len()), (&json!("other"), 6));
 }
+
+#[test]
+fn an_adapter_comes_and_goes_in_a_chat() {
+    let bench = setup("chat-adapter");
+    fs::create_dir(bench.path("lora")).unwrap();
+    let config =
+        json!({"peft_type": "LORA", "r": 1, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]});
+    fs::write(bench.path("lora/adapter_config.json"), config.to_string()).unwrap();
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (matrix, shape) in [
+        ("q_proj.lora_A", [1, 64]),
+        ("q_proj.lora_B", [64, 1]),
+        ("v_proj.lora_A", [1, 64]),
+        ("v_proj.lora_B", [32, 1]),
+    ] {
+        let name = format!("base_model.model.model.layers.0.self_attn.{matrix}.weight");
+        let start = data.len();
+        (0..shape[0] * shape[1]).for_each(|at| data.extend((at as f32).sin().to_le_bytes()));
+        header.insert(name, json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]}));
+    }
+    let header = Value::Object(header).to_string().into_bytes();
+    let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    fs::write(bench.path("lora/adapter_model.safetensors"), file).unwrap();
+    bench.run(&["convert", "lora", "-o", "x.adapter", "--base", "tiny.thimble"], b"").succeeds();
+
+    let chat = ["chat", "tiny.thimble", "--temperature", "0", "--max-tokens", "12"];
+    let plain = bench.run(&chat, b"hi\n");
+    let adapted = bench.run(&[&chat[..], &["--adapter", "x.adapter"]].concat(), b"hi\n");
+    assert_ne!(plain.stdout, adapted.stdout);
+    let script = "hi\n/clear\n/adapter x.adapter\n/adapter\nhi\n/clear\n/adapter none\n/adapter -\nhi\n";
+    let out = bench.run(&chat, script.as_bytes());
+    out.fails(1, "1 input on stdin");
+    assert_eq!(out.stdout, [&*plain.stdout, &*adapted.stdout, &*plain.stdout].concat());
+    assert!(out.stderr.contains("x.adapter\n") && out.stderr.contains("cannot open none"), "{}", out.stderr);
+}

@@ -22,7 +22,7 @@ use answer::Answer;
 use clap::Args;
 use log_probabilities::TokenLogProbabilities;
 use output::{Finish, Output, Stats, report};
-use prompt::{Alone, Prompt, PromptFlags};
+use prompt::{MissingPrompt, Prompt, PromptFlags};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -111,12 +111,12 @@ struct Amount {
 impl Job {
     /// Tells model and prompt apart; the prompt may come from stdin.
     pub(crate) fn resolve(flags: Flags, start: Instant) -> Result<Job, Failure> {
-        let alone = match (flags.attached.files.is_empty(), std::io::stdin().is_terminal()) {
-            (false, _) => Alone::Empty,
-            (true, true) => Alone::Refused,
-            (true, false) => Alone::Stdin,
+        let missing = match (flags.attached.files.is_empty(), std::io::stdin().is_terminal()) {
+            (false, _) => MissingPrompt::Empty,
+            (true, true) => MissingPrompt::Refused,
+            (true, false) => MissingPrompt::Stdin,
         };
-        let (location, prompt) = prompt::resolve(flags.prompt.clone(), alone)?;
+        let (location, prompt) = prompt::resolve(flags.prompt.clone(), missing)?;
         let system = [&flags.system.system_file.is_some(), &flags.system.system.is_some()];
         if !flags.chat && system.contains(&&true) {
             let reason =

@@ -57,7 +57,7 @@ impl Prompt {
 
 /// What a missing prompt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Alone {
+pub(crate) enum MissingPrompt {
     /// It comes from stdin.
     Stdin,
     /// Stdin is a terminal: it is an error.
@@ -67,7 +67,7 @@ pub(crate) enum Alone {
 }
 
 /// Tells model and prompt apart.
-pub(crate) fn resolve(flags: PromptFlags, alone: Alone) -> Result<(Location, Prompt), Failure> {
+pub(crate) fn resolve(flags: PromptFlags, missing: MissingPrompt) -> Result<(Location, Prompt), Failure> {
     let PromptFlags { first, second, rest, prompt } = flags;
     let usage = |sentence: String| Err(Failure::Usage(sentence));
     if !rest.is_empty() {
@@ -106,8 +106,8 @@ pub(crate) fn resolve(flags: PromptFlags, alone: Alone) -> Result<(Location, Pro
     })?;
     match prompt {
         Some(text) if text != input::STDIN => Ok((location, Prompt::Text(text))),
-        None if alone == Alone::Empty => Ok((location, Prompt::Text(String::new()))),
-        None if alone == Alone::Refused => usage(
+        None if missing == MissingPrompt::Empty => Ok((location, Prompt::Text(String::new()))),
+        None if missing == MissingPrompt::Refused => usage(
             "there is no text to continue: give a prompt, as in `thimble run MODEL \"Once upon a time\"`, or use --prompt - to \
              read stdin"
                 .to_string(),
@@ -164,7 +164,7 @@ fn means_model(word: &str) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Alone, Prompt, PromptFlags, resolve};
+    use super::{MissingPrompt, Prompt, PromptFlags, resolve};
     use crate::catalogue;
     use crate::model::Location;
 
@@ -202,7 +202,11 @@ mod tests {
             (&["no.thimble", "x"], None, Location::Path("no.thimble".into()), text("x")),
         ];
         for (words, prompt, location, meant) in cases {
-            assert_eq!(resolve(flags(words, prompt), Alone::Stdin).unwrap(), (location, meant), "{words:?}");
+            assert_eq!(
+                resolve(flags(words, prompt), MissingPrompt::Stdin).unwrap(),
+                (location, meant),
+                "{words:?}"
+            );
         }
     }
 
@@ -222,13 +226,13 @@ mod tests {
             (&["smollm2-70m", "x"], Some("y"), "twice"),
         ];
         for (words, prompt, expected) in cases {
-            let failure = resolve(flags(words, prompt), Alone::Stdin).unwrap_err();
+            let failure = resolve(flags(words, prompt), MissingPrompt::Stdin).unwrap_err();
             assert_eq!(failure.exit_code(), 2, "{words:?}: {failure}");
             assert!(failure.to_string().contains(expected), "{words:?}: {failure}");
         }
-        let named = resolve(flags(&["tell"], Some("me")), Alone::Stdin).unwrap_err().to_string();
+        let named = resolve(flags(&["tell"], Some("me")), MissingPrompt::Stdin).unwrap_err().to_string();
         assert!(named.contains("no model is called") && !named.contains("in quotes"), "{named}");
-        let nothing = resolve(flags(&["smollm2-70m"], None), Alone::Refused).unwrap_err().to_string();
+        let nothing = resolve(flags(&["smollm2-70m"], None), MissingPrompt::Refused).unwrap_err().to_string();
         assert!(nothing.contains("--prompt -"), "{nothing}");
     }
 }
