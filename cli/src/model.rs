@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// The MODEL argument.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelFlags {
-    /// A name from `thimble list`, OWNER/NAME of a repository that was pulled, or the path of a .thimble file, a GGUF file,
+    /// A name from `thimble list`, such as OWNER/NAME of a repository that was pulled, or the path of a .thimble file, a GGUF file,
     /// a .safetensors file or a Hugging Face folder; the latter three are converted once, into the cache [default:
     /// smollm2-135m-instruct]
     #[arg(value_name = "MODEL")]

@@ -140,7 +140,8 @@ impl Output {
         };
         let abilities: Vec<String> = [("tools", self.tools), ("thinking", self.thinking)]
             .into_iter()
-            .filter_map(|(name, has)| has.then(|| name.to_string()))
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| name.to_string())
             .collect();
         let template = match (self.chat, abilities.is_empty()) {
             (false, _) => "none: a base model, for `thimble run`".to_string(),

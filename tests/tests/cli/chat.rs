@@ -68,10 +68,13 @@ fn a_message_longer_than_the_context_leaves_the_chat_alive() {
     // Where the context is the model's own, nothing longer is advised.
     let out = bench.run(&["chat", "tiny.thimble"], format!("{}\n", "x".repeat(1000)).as_bytes());
     out.fails(1, "shorten it (256 is this model's maximum context)");
-    let script = "a message of some length\n".repeat(8);
+    let script = "a message of some length\n".repeat(8) + "/save all.json\n";
     let out = bench.run(&chat, script.as_bytes());
     out.succeeds();
     assert!(out.stderr.contains("the context is full: the oldest"), "{}", out.stderr);
+    // What the context has no more room for is saved all the same.
+    let all: Value = serde_json::from_slice(&fs::read(bench.path("all.json")).unwrap()).unwrap();
+    assert_eq!(all["messages"].as_array().unwrap().len(), 16);
 }
 
 /// The token that ends an answer, as likely as can be: every answer is empty.

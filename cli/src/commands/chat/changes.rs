@@ -139,6 +139,7 @@ impl TerminalChat<'_, '_, '_> {
 
     /// Shows the conversation's name, or keeps it under another one.
     pub(super) fn name(&mut self, name: Option<&str>) {
+        let whole = self.state.whole(&self.session.conversation);
         let keeper = &mut self.state.keeper;
         let Some(name) = name else {
             return match (keeper.name(), keeper.keeps()) {
@@ -149,7 +150,7 @@ impl TerminalChat<'_, '_, '_> {
         };
         let model = self.state.location.absolute();
         let chats = Home::find().map(|home| Chats::of(&home));
-        let renamed = chats.and_then(|chats| keeper.rename(chats, name, &model, &self.session.conversation));
+        let renamed = chats.and_then(|chats| keeper.rename(chats, name, &model, &whole));
         match renamed {
             Ok(()) => terminal::note(&format!("(kept as {name})")),
             Err(failure) => self.fail(&failure),
@@ -168,6 +169,7 @@ impl TerminalChat<'_, '_, '_> {
             Ok(conversation) => {
                 terminal::note(&format!("(loaded {})", turns(conversation.turns.len())));
                 self.session.conversation = conversation;
+                self.state.dropped.clear();
                 let kept = (!is_file && self.state.keeper.keeps()).then(Home::find).transpose();
                 let resumed = kept.and_then(|home| match home {
                     Some(home) => self.state.keeper.resume(Chats::of(&home), Some(name)).map(|_| ()),
@@ -208,7 +210,8 @@ impl TerminalChat<'_, '_, '_> {
                 }
             }
         }
-        let saved = SavedConversation::new(&self.state.location.name(), &self.session.conversation);
+        let whole = self.state.whole(&self.session.conversation);
+        let saved = SavedConversation::new(&self.state.location.name(), &whole);
         match saved.write(path) {
             Ok(()) => terminal::note(&format!("(saved to {shown})")),
             Err(failure) => self.fail(&failure),

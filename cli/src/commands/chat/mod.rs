@@ -179,6 +179,7 @@ impl Job {
             adapters: generation.machine.compute.adapters.clone(),
             settings,
             conversation,
+            dropped: Vec::new(),
             attached: attached.read()?,
             keeper,
             resumed: resume.is_some(),

@@ -7,7 +7,7 @@ use crate::chats::{self, ChatLock, Chats, KeptChat};
 use crate::failure::Failure;
 use crate::model::Location;
 use crate::terminal;
-use thimble_chat::Conversation;
+use thimble_chat::{Conversation, Turn};
 
 /// The model, the settings and the conversation of a chat.
 pub(super) struct ChatState {
@@ -16,6 +16,8 @@ pub(super) struct ChatState {
     pub(super) settings: ChatSettings,
     /// Between two sessions; a session has it.
     pub(super) conversation: Conversation,
+    /// Turns that the context has no more room for, oldest first. They are kept all the same.
+    pub(super) dropped: Vec<Turn>,
     /// What `/file` puts before the next message.
     pub(super) attached: Vec<AttachedFile>,
     pub(super) keeper: Keeper,
@@ -23,6 +25,14 @@ pub(super) struct ChatState {
     pub(super) resumed: bool,
     /// Inputs that failed.
     pub(super) failed: usize,
+}
+
+impl ChatState {
+    /// The conversation with the turns that were dropped.
+    pub(super) fn whole(&self, conversation: &Conversation) -> Conversation {
+        let turns = self.dropped.iter().chain(&conversation.turns).cloned().collect();
+        Conversation { system: conversation.system.clone(), turns }
+    }
 }
 
 /// Keeps a conversation on disk after each answer.

@@ -128,6 +128,7 @@ impl TerminalChat<'_, '_, '_> {
             Input::File(path) => self.attach(path.as_deref()),
             Input::Clear => {
                 self.session.conversation.turns.clear();
+                self.state.dropped.clear();
                 self.state.keeper.begin();
                 terminal::note("(conversation cleared)");
             }
@@ -195,7 +196,8 @@ impl TerminalChat<'_, '_, '_> {
     /// Keeps the conversation on disk, if it is kept.
     pub(super) fn keep(&mut self) {
         let model = self.state.location.absolute();
-        if let Err(failure) = self.state.keeper.keep(&model, &self.session.conversation) {
+        let whole = self.state.whole(&self.session.conversation);
+        if let Err(failure) = self.state.keeper.keep(&model, &whole) {
             // The answer is there: the chat goes on.
             terminal::note(&format!("(this conversation cannot be kept: {failure})"));
         }
@@ -249,6 +251,8 @@ impl TerminalChat<'_, '_, '_> {
         };
         self.session.tools = tools.cloned();
         self.session.constraint = grammar.as_ref().map(AnswerGrammar::constraint).transpose()?;
+        let before = self.session.conversation.turns.clone();
+        let mut dropped = 0;
         let answering = self.interrupt.answering();
         let (look, hidden) = (self.state.settings.look, self.hides_reasoning());
         let mut display = AnswerDisplay::new(&mut *self.stdout, look, hidden);
@@ -262,6 +266,7 @@ impl TerminalChat<'_, '_, '_> {
                 Ok(())
             }
             ChatEvent::Dropped { turns } => {
+                dropped += turns;
                 display.status.clear();
                 display.interrupt_line()?;
                 let turns = if turns == 1 { "turn is".to_string() } else { format!("{turns} turns are") };
@@ -286,6 +291,9 @@ impl TerminalChat<'_, '_, '_> {
                 display.finish()?;
                 let empty = display.empty;
                 self.last = Some(answer);
+                if answer.remembered {
+                    self.state.dropped.extend(before.into_iter().take(dropped));
+                }
                 match answer.end {
                     End::Stop if empty => terminal::note(
                         "(the model gave an empty answer: /retry asks again, and a shorter or simpler message may help)",

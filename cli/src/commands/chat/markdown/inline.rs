@@ -78,8 +78,7 @@ fn escape(window: Window<'_>) -> Found<Element<'_>> {
 fn code_length(window: Window<'_>) -> Found<usize> {
     let opening = run(window.line, '`');
     let mut at = opening;
-    loop {
-        let Some(next) = window.line[at..].find('`') else { break };
+    while let Some(next) = window.line[at..].find('`') {
         at += next;
         let closing = run(&window.line[at..], '`');
         at += closing;
