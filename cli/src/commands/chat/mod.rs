@@ -173,7 +173,8 @@ impl Job {
         }
         let mut settings = ChatSettings::new(generation.sampling.clone(), *max_tokens);
         (settings.thinking, settings.stops) = (*thinking, stop.clone());
-        settings.look = Look::of_stdout(*plain);
+        // An answer of a given shape is a value, whatever it looks like.
+        settings.look = Look::of_stdout(*plain || self.flags.grammar.flag().is_some());
         Ok(ChatState {
             location,
             adapters: generation.machine.compute.adapters.clone(),

@@ -3,7 +3,7 @@
 use super::display::AnswerDisplay;
 use super::line::{Line, Reader};
 use super::slash::{self, Input};
-use super::state::ChatState;
+use super::state::{ChatState, Keeper};
 use super::tool_calls;
 use crate::attach;
 use crate::failure::Failure;
@@ -198,8 +198,11 @@ impl TerminalChat<'_, '_, '_> {
         let model = self.state.location.absolute();
         let whole = self.state.whole(&self.session.conversation);
         if let Err(failure) = self.state.keeper.keep(&model, &whole) {
-            // The answer is there: the chat goes on.
-            terminal::note(&format!("(this conversation cannot be kept: {failure})"));
+            // The answer is there: the chat goes on, and says this once.
+            self.state.keeper = Keeper::new(None);
+            let sentence =
+                format!("(this conversation is not kept from here on: {failure}; /name NAME tries again)");
+            terminal::note(&sentence);
         }
     }
 
