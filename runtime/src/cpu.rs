@@ -1,36 +1,44 @@
 //! The CPU backend: executes operations immediately, in the caller's memory.
 
+mod parts;
+
 use crate::Token;
-use crate::adapter::{Adapted, AdapterError, AdapterSet, WeightedAdapter};
+use crate::adapter::{Adapted, AdapterError, AdapterSet, WeightedAdapter, apply};
 use crate::format::TensorRole;
 use crate::kernels::{
     Adjust, AttentionBatch, CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Product, QuantGroup,
     Rope, ThreadPool,
 };
-use crate::memory::{Arena, Buffers, MemoryError, MemoryPlan, PlanOptions};
+use crate::memory::{Arena, Buffers, KvRegion, MemoryError, MemoryPlan, PlanOptions};
 use crate::model::{Backend, Batch, Layer, Weights, forward};
 use crate::sampler::Sampler;
 use crate::sequence::{Limits, Sequence};
 use core::ops::Range;
+use parts::adapter_runs;
 
-/// A model on the CPU.
-pub struct Cpu<'f, 'm, 't, T: ThreadPool> {
+/// A model on the CPU, with the sequences of its plan: one as a [`Sequence`], several through
+/// [`Sequences`](crate::sequences::Sequences). `A` holds the adapters of each, an array or a vector.
+pub struct Cpu<'f, 'm, 't, T: ThreadPool, A = [AdapterSet<'f>; 1]> {
     weights: Weights<'f>,
     plan: MemoryPlan,
     parallel: ParallelKernels<'t, T>,
     buffers: Buffers<'m>,
     /// Weights of the current layer.
     layer: Layer<'f>,
-    adapters: AdapterSet<'f>,
+    adapters: A,
+    /// Parts of the current batch.
+    parts: usize,
+    /// Rows of the current batch.
+    rows: usize,
     /// Valid rows of logits.
     logit_rows: usize,
 }
 
 impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
-    /// A backend in `memory`, which has the size and alignment of `plan`.
+    /// A backend of one sequence in `memory`, which has the size and alignment of `plan`.
     ///
     /// # Errors
-    /// [`MemoryError::OtherModel`], [`MemoryError::Misaligned`], [`MemoryError::TooSmall`].
+    /// [`MemoryError`], except [`MemoryError::Context`] and [`MemoryError::Overflow`].
     pub fn new(
         weights: Weights<'f>,
         plan: &MemoryPlan,
@@ -38,20 +46,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
         pool: &'t T,
         memory: &'m mut [u8],
     ) -> Result<Self, MemoryError> {
-        if plan.config() != weights.config() || plan.tile() != kernels.tile {
-            return Err(MemoryError::OtherModel);
-        }
-        let mut arena = Arena::new(memory, plan.bytes())?;
-        let buffers = Buffers::carve(plan.config(), plan.options(), plan.tile(), &mut arena)?;
-        debug_assert_eq!(arena.left(), 0, "the plan has the size of all buffers");
-        let config = weights.config();
-        config.rope.inverse_frequencies(buffers.frequencies);
-        buffers.no_cos.fill(1.0);
-        buffers.no_sin.fill(0.0);
-        let layer = weights.layer(0);
-        let parallel = ParallelKernels { kernels, pool };
-        let adapters = AdapterSet::default();
-        Ok(Cpu { weights, plan: *plan, parallel, buffers, layer, adapters, logit_rows: 0 })
+        Self::with_adapters(weights, plan, (kernels, pool), memory, [AdapterSet::default()])
     }
 
     /// Replaces the adapters by others, of the rank that the memory was planned for. Keys and values in the cache are those of
@@ -60,23 +55,12 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
     /// # Errors
     /// [`AdapterError`]; the adapters are then as before. The fingerprint of the base model is not compared.
     pub fn set_adapters(&mut self, adapters: &[WeightedAdapter<'f>]) -> Result<(), AdapterError> {
-        self.adapters = AdapterSet::new(adapters, self.plan.config(), self.plan.options().adapter_rank)?;
-        Ok(())
+        self.set_adapters_of(0, adapters).map(|_| ())
     }
 
     /// The adapters that have an effect.
     pub fn adapters(&self) -> &AdapterSet<'f> {
-        &self.adapters
-    }
-
-    /// The memory plan.
-    pub fn plan(&self) -> &MemoryPlan {
-        &self.plan
-    }
-
-    /// The kernels in use.
-    pub fn kernels(&self) -> Kernels {
-        self.parallel.kernels
+        &self.adapters[0]
     }
 
     /// Draws a token from another backend's `logits`, `[vocab]`, with this sequence's history. See [`Sequence::sample`].
@@ -90,7 +74,8 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
     /// # Panics
     /// If there is no such layer or head, or the cache does not have the chunks: see [`Cpu::cached_chunks`].
     pub fn cache(&mut self, layer: usize, head: usize, chunks: Range<usize>) -> KvHeadMut<'_> {
-        self.buffers.cache.head(layer, head, chunks.start * CHUNK..chunks.end * CHUNK)
+        let region = KvRegion { slot: 0, layer, head };
+        self.buffers.cache.head(region, chunks.start * CHUNK..chunks.end * CHUNK)
     }
 
     /// The chunks of a layer that a sequence of `end` positions needs to go on: all of them, or in a layer with a sliding
@@ -104,7 +89,7 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
     /// [`Cpu::cached_chunks`] of their end has them. Drops what the cache has from their start on, and keeps earlier positions
     /// if [`Sequence::resumes_from`] of the start is the start. Running a batch does the same.
     pub fn reserve(&mut self, positions: Range<usize>) {
-        self.buffers.cache.reserve(positions);
+        self.buffers.cache.reserve(0, positions);
     }
 
     /// The residual stream of `rows` of a batch, `[rows, hidden]`. Another backend that ran the batch writes it here before
@@ -112,6 +97,53 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
     pub fn residual(&mut self, rows: Range<usize>) -> &mut [f32] {
         let hidden = self.plan.config().hidden;
         &mut self.buffers.x[rows.start * hidden..rows.end * hidden]
+    }
+}
+
+impl<'f, 'm, 't, T: ThreadPool, A> Cpu<'f, 'm, 't, T, A>
+where
+    A: AsRef<[AdapterSet<'f>]> + AsMut<[AdapterSet<'f>]>,
+{
+    /// A backend of as many sequences as `adapters` has sets.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`].
+    pub(crate) fn with_adapters(
+        weights: Weights<'f>,
+        plan: &MemoryPlan,
+        (kernels, pool): (Kernels, &'t T),
+        memory: &'m mut [u8],
+        adapters: A,
+    ) -> Result<Self, MemoryError> {
+        let [expected, found] = [adapters.as_ref().len(), plan.options().sequences];
+        if found != expected {
+            return Err(MemoryError::Sequences { expected, found });
+        }
+        if plan.config() != weights.config() || plan.tile() != kernels.tile {
+            return Err(MemoryError::OtherModel);
+        }
+        let mut arena = Arena::new(memory, plan.bytes())?;
+        let buffers = Buffers::carve(plan.config(), plan.options(), plan.tile(), &mut arena)?;
+        debug_assert_eq!(arena.left(), 0, "the plan has the size of all buffers");
+        let config = weights.config();
+        config.rope.inverse_frequencies(buffers.frequencies);
+        buffers.no_cos.fill(1.0);
+        buffers.no_sin.fill(0.0);
+        let layer = weights.layer(0);
+        let parallel = ParallelKernels { kernels, pool };
+        buffers.positions.fill(0);
+        let (plan, parts, rows, logit_rows) = (*plan, 0, 0, 0);
+        Ok(Cpu { weights, plan, parallel, buffers, layer, adapters, parts, rows, logit_rows })
+    }
+
+    /// The memory plan.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    /// The kernels in use.
+    pub fn kernels(&self) -> Kernels {
+        self.parallel.kernels
     }
 
     /// Whether a product with these matrices needs quantized activations.
@@ -133,7 +165,10 @@ impl<'f, 'm, 't, T: ThreadPool> Cpu<'f, 'm, 't, T> {
     }
 }
 
-impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
+impl<'f, T: ThreadPool, A> Backend for Cpu<'f, '_, '_, T, A>
+where
+    A: AsRef<[AdapterSet<'f>]> + AsMut<[AdapterSet<'f>]>,
+{
     fn batch(&self) -> usize {
         self.plan.options().batch
     }
@@ -151,38 +186,27 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
     }
 
     fn embed(&mut self, batch: &Batch<'_>) {
-        let (hidden, rope) = (self.plan.config().hidden, self.plan.config().rope);
-        self.reserve(batch.position..batch.position + batch.tokens.len());
-        let b = &mut self.buffers;
-        for (token, row) in batch.tokens.iter().zip(b.x.chunks_exact_mut(hidden)) {
-            (self.parallel.kernels.row)(&self.weights.embedding, token.index(), row);
-        }
-        let half = b.frequencies.len();
-        let rows = b.cos.chunks_exact_mut(half).zip(b.sin.chunks_exact_mut(half));
-        for (t, (cos, sin)) in rows.enumerate().take(batch.tokens.len()) {
-            for ((cos, sin), frequency) in cos.iter_mut().zip(sin).zip(&*b.frequencies) {
-                [*cos, *sin] = rope.rotation(batch.position + t, *frequency);
-            }
-        }
+        self.embed_parts([(0, batch.tokens, batch.position)].into_iter());
     }
 
-    fn project(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn project(&mut self, layer: usize) {
         self.layer = self.weights.layer(layer);
         let weights = self.layer;
         let config = *self.plan.config();
-        let tokens = batch.tokens.len();
+        let tokens = self.rows;
         let quantize = self.quantizes(&[&weights.query, &weights.key, &weights.value]);
         let b = &mut self.buffers;
+        let runs = adapter_runs(&b.parts[..self.parts], self.adapters.as_ref());
         let x = &b.x[..tokens * config.hidden];
         let normed = &mut b.normed[..tokens * config.hidden];
         let norm = (weights.attention_norm, config.norm_eps, normed);
         let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
         let outputs = [
-            Adapted { role: TensorRole::Query, out: b.query, add: false },
-            Adapted { role: TensorRole::Key, out: b.key, add: false },
-            Adapted { role: TensorRole::Value, out: b.value, add: false },
+            Adapted { role: TensorRole::Query, out: b.query, columns: config.q_dim(), add: false },
+            Adapted { role: TensorRole::Key, out: b.key, columns: config.kv_dim(), add: false },
+            Adapted { role: TensorRole::Value, out: b.value, columns: config.kv_dim(), add: false },
         ];
-        let adapted = self.adapters.apply(&self.parallel, (layer, input), b.low_rank, outputs);
+        let adapted = apply(runs, &self.parallel, (layer, input), b.low_rank, outputs);
         let query = Product { matrix: weights.query, out: b.query, add: adapted[0] };
         let key = Product { matrix: weights.key, out: b.key, add: adapted[1] };
         let value = Product { matrix: weights.value, out: b.value, add: adapted[2] };
@@ -200,7 +224,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         self.parallel.adjust(tokens, [query, key, value]);
     }
 
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn attend(&mut self, layer: usize) {
         let quantize = self.quantizes(&[&self.layer.output]);
         let (config, options) = (self.plan.config(), self.layer.options);
         let b = &mut self.buffers;
@@ -210,8 +234,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
             heads: config.heads,
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
-            tokens: batch.tokens.len(),
-            position: batch.position - b.cache.base(layer),
+            parts: &b.parts[..self.parts],
             options,
             rope: Rope { cos, sin },
         };
@@ -220,44 +243,47 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
         self.parallel.attend(&attention, rows, &mut b.cache, b.partials, b.attended, groups);
     }
 
-    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn attention_output(&mut self, layer: usize) {
         let matrix = self.layer.output;
         let quantize = self.quantizes(&[&matrix]);
         let b = &mut self.buffers;
-        let tokens = batch.tokens.len();
+        let runs = adapter_runs(&b.parts[..self.parts], self.adapters.as_ref());
+        let tokens = self.rows;
         let floats = &b.attended[..tokens * matrix.columns];
         let input = Input { floats, groups: quantize.then_some(&*b.groups), tokens };
-        let output = Adapted { role: TensorRole::Output, out: b.x, add: true };
-        self.adapters.apply(&self.parallel, (layer, input), b.low_rank, [output]);
+        let output = Adapted { role: TensorRole::Output, out: b.x, columns: matrix.rows, add: true };
+        apply(runs, &self.parallel, (layer, input), b.low_rank, [output]);
         self.parallel.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
-    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn gate_up(&mut self, layer: usize) {
         let weights = self.layer;
         let config = *self.plan.config();
-        let tokens = batch.tokens.len();
+        let tokens = self.rows;
         let quantize = self.quantizes(&[&weights.gate, &weights.up]);
         let quantize_next = self.quantizes(&[&weights.down]);
         let b = &mut self.buffers;
+        let runs = adapter_runs(&b.parts[..self.parts], self.adapters.as_ref());
         let x = &b.x[..tokens * config.hidden];
         let normed = &mut b.normed[..tokens * config.hidden];
         let norm = (weights.ffn_norm, config.norm_eps, normed);
         let input = Self::normed(&self.parallel, x, norm, quantize.then_some(&mut *b.groups));
         let outputs = [
-            Adapted { role: TensorRole::Gate, out: b.gate, add: false },
-            Adapted { role: TensorRole::Up, out: b.up, add: false },
+            Adapted { role: TensorRole::Gate, out: b.gate, columns: config.ffn, add: false },
+            Adapted { role: TensorRole::Up, out: b.up, columns: config.ffn, add: false },
         ];
-        let adapted = self.adapters.apply(&self.parallel, (layer, input), b.low_rank, outputs);
+        let adapted = apply(runs, &self.parallel, (layer, input), b.low_rank, outputs);
         let gate = Product { matrix: weights.gate, out: b.gate, add: adapted[0] };
         let up = Product { matrix: weights.up, out: b.up, add: adapted[1] };
         self.parallel.gate_up(input, gate, up, quantize_next.then_some(&mut *b.next_groups));
     }
 
-    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn down(&mut self, layer: usize) {
         let matrix = self.layer.down;
         let quantize = self.quantizes(&[&matrix]);
         let b = &mut self.buffers;
-        let tokens = batch.tokens.len();
+        let runs = adapter_runs(&b.parts[..self.parts], self.adapters.as_ref());
+        let tokens = self.rows;
         let floats = &b.gate[..tokens * matrix.columns];
         let groups = match tokens {
             // Quantized by `gate_up`.
@@ -269,8 +295,8 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
             }
         };
         let input = Input { floats, groups: quantize.then_some(groups), tokens };
-        let output = Adapted { role: TensorRole::Down, out: b.x, add: true };
-        self.adapters.apply(&self.parallel, (layer, input), b.low_rank, [output]);
+        let output = Adapted { role: TensorRole::Down, out: b.x, columns: matrix.rows, add: true };
+        apply(runs, &self.parallel, (layer, input), b.low_rank, [output]);
         self.parallel.multiply(input, [Product { matrix, out: b.x, add: true }]);
     }
 
@@ -291,7 +317,7 @@ impl<T: ThreadPool> Backend for Cpu<'_, '_, '_, T> {
     }
 
     fn logits(&mut self) -> &mut [f32] {
-        self.history_and_logits().1
+        self.logit_rows_mut()
     }
 }
 
@@ -312,7 +338,7 @@ impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
     }
 
     fn resumes_from(&self, position: usize) -> usize {
-        if self.buffers.cache.resumes(position) { position } else { 0 }
+        if self.buffers.cache.resumes(0, position) { position } else { 0 }
     }
 
     fn run(&mut self, batch: &Batch<'_>) {
@@ -324,17 +350,10 @@ impl<T: ThreadPool> Sequence for Cpu<'_, '_, '_, T> {
     }
 
     fn hidden_states(&mut self, rows: Range<usize>) -> &[f32] {
-        let config = *self.plan.config();
-        let b = &mut self.buffers;
-        let x = &b.x[rows.start * config.hidden..rows.end * config.hidden];
-        let norm = (self.weights.final_norm, config.norm_eps, &mut b.normed[..x.len()]);
-        Self::normed(&self.parallel, x, norm, None).floats
+        self.hidden_states_of(rows)
     }
 
     fn sample(&mut self, sampler: &mut Sampler<'_>, row: usize, position: usize) -> Token {
-        let vocab = self.plan.config().vocab;
-        let logits = &mut self.buffers.logits[..self.logit_rows * vocab];
-        let logits = logits.get_mut(row * vocab..(row + 1) * vocab).unwrap_or(&mut []);
-        sampler.sample(logits, &self.buffers.history[..position], self.buffers.candidates)
+        self.sample_row(sampler, row, (0, position))
     }
 }

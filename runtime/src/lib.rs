@@ -22,6 +22,7 @@ pub mod memory;
 pub mod model;
 pub mod sampler;
 pub mod sequence;
+pub mod sequences;
 pub mod session;
 pub mod stop;
 pub mod tokenizer;

@@ -39,6 +39,28 @@ pub enum SessionError {
         /// Tokens in the session.
         position: usize,
     },
+    /// There is no such slot.
+    #[error("there is no slot {found}: the slots are 0 to {last}", last = .slots - 1)]
+    UnknownSlot {
+        /// The requested slot.
+        found: usize,
+        /// Number of slots.
+        slots: usize,
+    },
+    /// A step has two parts for one slot.
+    #[error("two parts are for slot {slot}: join their tokens to one part")]
+    SlotTwice {
+        /// The slot.
+        slot: usize,
+    },
+    /// The parts of a step have more tokens than a batch.
+    #[error("the parts have {found} tokens together, and a batch has at most {limit}: run fewer at a time")]
+    BatchFull {
+        /// Tokens of all parts.
+        found: usize,
+        /// Most tokens of a batch.
+        limit: usize,
+    },
     /// The memory for an embedding has another length.
     #[error("an embedding has {expected} numbers, and there is memory for {found}")]
     EmbeddingLength {

@@ -57,8 +57,15 @@ impl Bench {
     }
 
     fn with_context(file: &ModelFile<'_>, kv: KvKind, context: usize) -> Bench {
-        let options =
-            PlanOptions { context, batch: 70, logit_rows: 5, kv, exact: kv == KvKind::F32, adapter_rank: 0 };
+        let options = PlanOptions {
+            context,
+            batch: 70,
+            logit_rows: 5,
+            kv,
+            exact: kv == KvKind::F32,
+            adapter_rank: 0,
+            sequences: 1,
+        };
         let kernels = KernelKind::detect().unwrap();
         let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
         // Old bytes are no numbers, as f32 and as f16.

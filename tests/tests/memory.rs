@@ -75,7 +75,8 @@ fn the_plan_is_what_a_session_writes() {
             for exact in [true, false] {
                 for (context, batch, logit_rows) in [(64, 64, 64), (128, 12, 12), (128, 7, 3), (192, 192, 1)]
                 {
-                    let options = PlanOptions { context, batch, logit_rows, kv, exact, adapter_rank: 0 };
+                    let options =
+                        PlanOptions { context, batch, logit_rows, kv, exact, adapter_rank: 0, sequences: 1 };
                     let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
                     let tokens: Vec<Token> = golden.tokens().into_iter().cycle().take(context + 1).collect();
                     let (mut a, scores) = used(&model, &plan, &tokens, 0x5A);

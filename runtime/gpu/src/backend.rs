@@ -74,6 +74,10 @@ pub struct Gpu {
     pub(crate) sampler: SamplerState,
     pub(crate) queue: DecodeQueue,
     pub(crate) state: State,
+    /// Tokens of the batch that is being recorded.
+    pub(crate) rows: usize,
+    /// The end of the positions that they attend to.
+    pub(crate) reach: usize,
     /// Commands not yet submitted; the pass is dropped before its encoder is finished.
     pub(crate) recording: Option<(ComputePass, wgpu::CommandEncoder)>,
     /// Dispatches submitted so far.
@@ -137,14 +141,15 @@ impl Gpu {
     pub(crate) fn set_batch(&mut self, batch: &Batch<'_>) {
         let (position, tokens) = (batch.position as u32, batch.tokens.len() as u32);
         self.state = State { position, tokens, head_row: 0, head_rows: 0 };
+        (self.rows, self.reach) = (batch.tokens.len(), batch.position + batch.tokens.len());
         let ids: Vec<u32> = batch.tokens.iter().map(|token| token.0).collect();
         self.device.queue.write_buffer(&self.buffers.tokens, 0, bytemuck::cast_slice(&ids));
     }
 
     /// Records what the adapters add to a group of products.
-    fn record_adapters(&mut self, layer: usize, group: Group, batch: &Batch<'_>) {
+    fn record_adapters(&mut self, layer: usize, group: Group) {
         for adapter in &self.adapters {
-            record_products(&self.device, &mut self.recording, adapter[layer].of(group), batch.tokens.len());
+            record_products(&self.device, &mut self.recording, adapter[layer].of(group), self.rows);
         }
     }
 
@@ -260,16 +265,16 @@ impl Backend for Gpu {
         }
     }
 
-    fn project(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn project(&mut self, layer: usize) {
         let products = &self.layers[layer].qkv;
-        record_products(&self.device, &mut self.recording, products, batch.tokens.len());
-        self.record_adapters(layer, Group::Qkv, batch);
+        record_products(&self.device, &mut self.recording, products, self.rows);
+        self.record_adapters(layer, Group::Qkv);
     }
 
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn attend(&mut self, layer: usize) {
         let pass = compute_pass(&self.device, &mut self.recording);
         let (layer, config) = (&self.layers[layer], &self.config);
-        let tokens = batch.tokens.len() as u32;
+        let tokens = self.rows as u32;
         if let Some(bias_norm) = &layer.bias_norm {
             bias_norm.record(pass, [(config.heads + 2 * config.kv_heads) as u32, tokens, 1]);
         }
@@ -286,8 +291,8 @@ impl Backend for Gpu {
         }
         let queries = tokens * config.group() as u32;
         // Large batches have enough workgroups; for small ones, several workgroups share a query.
-        let spans = match batch.tokens.len() {
-            ..=MAX_VECTOR_TOKENS => spans(batch.position + batch.tokens.len()) as u32,
+        let spans = match self.rows {
+            ..=MAX_VECTOR_TOKENS => spans(self.reach) as u32,
             _ => 1,
         };
         layer.attend.record(pass, [queries.div_ceil(8), config.kv_heads as u32, spans]);
@@ -296,26 +301,26 @@ impl Backend for Gpu {
         }
     }
 
-    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn attention_output(&mut self, layer: usize) {
         let products = &self.layers[layer].output;
-        record_products(&self.device, &mut self.recording, products, batch.tokens.len());
-        self.record_adapters(layer, Group::Output, batch);
+        record_products(&self.device, &mut self.recording, products, self.rows);
+        self.record_adapters(layer, Group::Output);
     }
 
-    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        let tokens = batch.tokens.len();
+    fn gate_up(&mut self, layer: usize) {
+        let tokens = self.rows;
         record_products(&self.device, &mut self.recording, &self.layers[layer].gate_up, tokens);
-        self.record_adapters(layer, Group::GateUp, batch);
+        self.record_adapters(layer, Group::GateUp);
         if let Some(swiglu) = &self.layers[layer].swiglu {
             let pass = compute_pass(&self.device, &mut self.recording);
             swiglu.record(pass, [self.config.ffn.div_ceil(64) as u32, tokens as u32, 1]);
         }
     }
 
-    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
+    fn down(&mut self, layer: usize) {
         let products = &self.layers[layer].down;
-        record_products(&self.device, &mut self.recording, products, batch.tokens.len());
-        self.record_adapters(layer, Group::Down, batch);
+        record_products(&self.device, &mut self.recording, products, self.rows);
+        self.record_adapters(layer, Group::Down);
     }
 
     fn head(&mut self, rows: Range<usize>) {

@@ -310,6 +310,8 @@ impl Gpu {
             state: State::default(),
             recording: None,
             dispatches: 0,
+            rows: 0,
+            reach: 0,
             has_head: false,
             logit_rows: 0,
             logits,

@@ -78,9 +78,9 @@ impl Gpu {
                 embed.record(pass, embed_groups(&self.config, 1));
             }
             // The device has the token and its position; the position here only sets the reach of attention.
-            let batch = Batch { tokens: &[Token(0)], position };
+            (self.rows, self.reach) = (1, position + 1);
             let all = 0..self.layers.len();
-            layers(self, all, &batch);
+            layers(self, all);
             self.record_head(1);
             self.sample.record(compute_pass(&self.device, &mut self.recording), [1, 1, 1]);
         }

@@ -92,7 +92,8 @@ pub(crate) fn bytes(device: &Device, plan: &InferencePlan, weights: &Weights<'_>
 }
 
 fn options(plan: &InferencePlan) -> GpuOptions {
-    let PlanOptions { context, batch, logit_rows, kv, exact: _, adapter_rank } = *plan.memory().options();
+    let PlanOptions { context, batch, logit_rows, kv, exact: _, adapter_rank, sequences: _ } =
+        *plan.memory().options();
     GpuOptions { context, batch, logit_rows, kv, adapter_rank, ..GpuOptions::generate(context) }
 }
 

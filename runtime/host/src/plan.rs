@@ -29,6 +29,8 @@ pub struct InferenceSettings {
     pub batch: Option<usize>,
     /// Draft tokens per pass, from prompt lookup: 0 turns it off, 16 is the maximum.
     pub lookup: usize,
+    /// Independent sequences; the default is 1, and only [`slots`](crate::slots) take more.
+    pub sequences: Option<usize>,
     /// Largest rank of the adapters that the session can have; 0: none.
     pub adapter_rank: usize,
     /// Backend; the default is what `THIMBLE_BACKEND` names, or the CPU.
@@ -118,6 +120,7 @@ impl InferencePlan {
             kv: settings.kv.unwrap_or(kv),
             exact: settings.exact,
             adapter_rank: settings.adapter_rank,
+            sequences: settings.sequences.unwrap_or(1),
         };
         let memory = MemoryPlan::new(config, &options, &kernels)?;
         let notify = |line: &str| eprintln!("{line}");

@@ -70,7 +70,7 @@ fn layers_to_run(weights: &Weights<'_>) -> Vec<usize> {
 /// The logits of a batch's last token after `indices` of layers alone.
 fn logits(backend: &mut (impl Backend + ?Sized), indices: &[usize], batch: &Batch<'_>) -> Vec<f32> {
     backend.embed(batch);
-    layers(backend, indices.iter().copied(), batch);
+    layers(backend, indices.iter().copied());
     backend.head(batch.tokens.len() - 1..batch.tokens.len());
     backend.logits().to_vec()
 }

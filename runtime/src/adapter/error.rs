@@ -159,6 +159,14 @@ pub enum AdapterError {
         /// Adapters loaded.
         count: usize,
     },
+    /// There is no such slot.
+    #[error("adapters were set for slot {found}, expected one of the {slots} slots, counted from 0")]
+    UnknownSlot {
+        /// The requested slot.
+        found: usize,
+        /// Number of slots.
+        slots: usize,
+    },
     /// There are too many adapters.
     #[error("{found} adapters were asked for, a session has at most {limit}")]
     TooMany {

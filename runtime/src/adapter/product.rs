@@ -4,29 +4,70 @@ use super::AdapterSet;
 use crate::format::TensorRole;
 use crate::kernels::{Input, ParallelKernels, Product, ThreadPool};
 use core::array;
+use core::ops::Range;
 
 /// An output that adapters add to.
 pub(crate) struct Adapted<'a> {
     /// The adapted matrix.
     pub(crate) role: TensorRole,
-    /// `[tokens, rows]`.
+    /// `[tokens, columns]`, and room for more tokens.
     pub(crate) out: &'a mut [f32],
+    /// Elements per token.
+    pub(crate) columns: usize,
     /// Whether `out` holds numbers to add to. Otherwise the first product overwrites it.
     pub(crate) add: bool,
 }
 
+/// Adds the products of adapters to outputs of products that share an input, and tells which of them then hold numbers.
+/// `runs` are the rows of a batch, one after the other, with the adapters of each; `scratch` has room for three rows of the
+/// planned rank for each token.
+pub(crate) fn apply<'s, 'f: 's, const N: usize, T: ThreadPool>(
+    runs: impl Iterator<Item = (Range<usize>, &'s AdapterSet<'f>)>,
+    parallel: &ParallelKernels<'_, T>,
+    (layer, input): (usize, Input<'_>),
+    scratch: &mut [f32],
+    mut outputs: [Adapted<'_>; N],
+) -> [bool; N] {
+    let columns = input.floats.len() / input.tokens;
+    let mut hold = outputs.each_ref().map(|output| output.add);
+    for (rows, set) in runs {
+        let floats = &input.floats[rows.start * columns..rows.end * columns];
+        // Float matrices read no groups.
+        let of_run = Input { floats, groups: None, tokens: rows.len() };
+        let parts = outputs.each_mut().map(|Adapted { role, out, columns, add }| Adapted {
+            role: *role,
+            out: &mut out[rows.start * *columns..rows.end * *columns],
+            columns: *columns,
+            add: *add,
+        });
+        let holds = set.apply(parallel, (layer, of_run), scratch, parts);
+        for ((output, hold), holds) in outputs.iter_mut().zip(&mut hold).zip(holds) {
+            // Rows without adapters beside rows that have some: the product adds to all of them.
+            let empty = match (*hold, holds) {
+                (true, false) => rows.clone(),
+                (false, true) => 0..rows.start,
+                _ => continue,
+            };
+            output.out[empty.start * output.columns..empty.end * output.columns].fill(NOTHING);
+            *hold = true;
+        }
+    }
+    hold
+}
+
+/// What added to any number leaves its bits as they are; 0 would change -0.
+const NOTHING: f32 = -0.0;
+
 impl AdapterSet<'_> {
     /// Adds `scale * B (A input)` of each adapter to outputs of products that share an input, and tells which of them then
-    /// hold numbers. `scratch` has room for three rows of the planned rank for each token.
-    pub(crate) fn apply<const N: usize, T: ThreadPool>(
+    /// hold numbers.
+    fn apply<const N: usize, T: ThreadPool>(
         &self,
         parallel: &ParallelKernels<'_, T>,
         (layer, input): (usize, Input<'_>),
         scratch: &mut [f32],
         mut outputs: [Adapted<'_>; N],
     ) -> [bool; N] {
-        // Float matrices read no groups.
-        let input = Input { groups: None, ..input };
         for adapter in self.iter() {
             let found = outputs.each_ref().map(|output| adapter.file.find(output.role, layer as u16));
             if found.iter().all(Option::is_none) {

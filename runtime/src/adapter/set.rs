@@ -26,6 +26,7 @@ impl WeightedAdapter<'_> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdapterSet<'f> {
     adapters: [Option<WeightedAdapter<'f>>; AdapterSet::MAX],
+    id: u64,
 }
 
 impl<'f> AdapterSet<'f> {
@@ -58,6 +59,7 @@ impl<'f> AdapterSet<'f> {
             // Weight 0 is the model itself, bit for bit.
             *slot = Some(*adapter).filter(|adapter| adapter.weight != 0.0);
         }
+        set.id = set.hash();
         Ok(set)
     }
 
@@ -82,6 +84,10 @@ impl<'f> AdapterSet<'f> {
     /// Identifies the adapters and their weights: two sessions of one model with equal ids compute the same. 0 without
     /// adapters.
     pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn hash(&self) -> u64 {
         if self.is_empty() {
             return 0;
         }

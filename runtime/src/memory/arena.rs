@@ -31,6 +31,14 @@ pub enum MemoryError {
     /// The plan is for another model or other kernels.
     #[error("the memory plan was made for another model or other kernels")]
     OtherModel,
+    /// The plan is for another number of sequences.
+    #[error("the memory plan is for {found} sequences, expected {expected}: plan for as many")]
+    Sequences {
+        /// Sequences of the caller.
+        expected: usize,
+        /// Sequences of the plan.
+        found: usize,
+    },
     /// The memory is not aligned.
     #[error("the memory starts off a boundary of 64 bytes")]
     Misaligned,

@@ -3,6 +3,7 @@
 use super::arena::{Carve, MemoryError};
 use super::kv_cache::KvCache;
 use super::options::PlanOptions;
+use super::part::BatchPart;
 use crate::Token;
 use crate::format::{Config, GROUP};
 use crate::kernels::{QuantGroup, partials_len, tiled_groups};
@@ -10,7 +11,11 @@ use crate::sampler::Candidate;
 
 /// All buffers that inference writes: its only mutable state.
 pub(crate) struct Buffers<'m> {
-    /// Tokens of the sequence so far.
+    /// The parts of the current batch, up to one for each sequence.
+    pub(crate) parts: &'m mut [BatchPart],
+    /// Tokens in each sequence, for whoever drives several.
+    pub(crate) positions: &'m mut [usize],
+    /// Tokens of the sequences so far, `[sequences, context]`.
     pub(crate) history: &'m mut [Token],
     /// Residual stream, `[batch, hidden]`.
     pub(crate) x: &'m mut [f32],
@@ -28,7 +33,7 @@ pub(crate) struct Buffers<'m> {
     pub(crate) next_groups: &'m mut [QuantGroup],
     /// Inputs times the narrow matrices of an adapter, `[batch, rank]` for each of three products that share an input.
     pub(crate) low_rank: &'m mut [f32],
-    /// Partial results of attention.
+    /// Partial results of attention, of each part of a batch.
     pub(crate) partials: &'m mut [f32],
     /// RoPE frequencies, `[head_dim / 2]`.
     pub(crate) frequencies: &'m mut [f32],
@@ -58,9 +63,12 @@ impl<'m> Buffers<'m> {
         let groups = if options.exact { Some(0) } else { tiled_groups(batch, widest, tile) };
         let next_groups = Some(if options.exact { 0 } else { config.ffn.div_ceil(GROUP) });
         let half = config.head_dim / 2;
+        let partials = partials_len(config.heads, config.head_dim, options.context);
         let without_rope = if config.pattern.any_without_rope() { half } else { 0 };
         Ok(Buffers {
-            history: memory.take(Some(options.context))?,
+            parts: memory.take(Some(options.sequences))?,
+            positions: memory.take(Some(options.sequences))?,
+            history: memory.take(options.sequences.checked_mul(options.context))?,
             x: memory.take(rows(config.hidden))?,
             normed: memory.take(rows(config.hidden))?,
             query: memory.take(rows(config.q_dim()))?,
@@ -72,7 +80,7 @@ impl<'m> Buffers<'m> {
             groups: memory.take(groups)?,
             next_groups: memory.take(next_groups)?,
             low_rank: memory.take(options.adapter_rank.checked_mul(3).and_then(rows))?,
-            partials: memory.take(partials_len(config.heads, config.head_dim, options.context))?,
+            partials: memory.take(partials.and_then(|partials| partials.checked_mul(options.sequences)))?,
             frequencies: memory.take(Some(half))?,
             cos: memory.take(rows(half))?,
             sin: memory.take(rows(half))?,

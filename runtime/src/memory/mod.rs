@@ -4,6 +4,7 @@ mod arena;
 mod buffers;
 mod kv_cache;
 mod options;
+mod part;
 mod plan;
 
 pub use arena::{ALIGN, MemoryError};
@@ -12,4 +13,5 @@ pub use plan::MemoryPlan;
 
 pub(crate) use arena::Arena;
 pub(crate) use buffers::Buffers;
-pub(crate) use kv_cache::{KvCache, KvShared};
+pub(crate) use kv_cache::{KvCache, KvRegion, KvShared};
+pub(crate) use part::BatchPart;

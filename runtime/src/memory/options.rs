@@ -17,12 +17,15 @@ pub struct PlanOptions {
     pub exact: bool,
     /// Largest rank of the session's adapters; 0: it has none.
     pub adapter_rank: usize,
+    /// Independent sequences, each with a context and a row of logits of its own; a session has one.
+    pub sequences: usize,
 }
 
 impl PlanOptions {
     /// Options for generating text with `context` positions.
     pub fn generate(context: usize) -> PlanOptions {
         let batch = context.min(192);
-        PlanOptions { context, batch, logit_rows: 1, kv: KvKind::F16, exact: false, adapter_rank: 0 }
+        let kv = KvKind::F16;
+        PlanOptions { context, batch, logit_rows: 1, kv, exact: false, adapter_rank: 0, sequences: 1 }
     }
 }

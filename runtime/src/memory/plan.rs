@@ -23,9 +23,11 @@ impl MemoryPlan {
         if !(1..=config.context).contains(&options.context) {
             return Err(MemoryError::Context { found: options.context, limit: config.context });
         }
-        let batch = options.batch.clamp(1, options.context);
-        let logit_rows = options.logit_rows.clamp(1, batch);
-        let options = PlanOptions { batch, logit_rows, ..*options };
+        let sequences = options.sequences.max(1);
+        let positions = options.context.checked_mul(sequences).ok_or(MemoryError::Overflow)?;
+        let batch = options.batch.clamp(sequences, positions);
+        let logit_rows = options.logit_rows.clamp(sequences, batch);
+        let options = PlanOptions { batch, logit_rows, sequences, ..*options };
         let mut plan = MemoryPlan { config: *config, options, tile: kernels.tile, bytes: 0 };
         let mut count = Count::default();
         Buffers::carve(&plan.config, &plan.options, plan.tile, &mut count)?;
@@ -38,7 +40,21 @@ impl MemoryPlan {
         self.bytes
     }
 
-    /// The options, with batch and logit rows limited by the context.
+    /// Bytes that another sequence would take: nearly all of them its KV cache.
+    ///
+    /// # Errors
+    /// [`MemoryError::Overflow`].
+    pub fn sequence_bytes(&self) -> Result<usize, MemoryError> {
+        let sequences = self.options.sequences.checked_add(1).ok_or(MemoryError::Overflow)?;
+        let options = PlanOptions { sequences, ..self.options };
+        let options = PlanOptions { batch: options.batch.max(sequences), ..options };
+        let options = PlanOptions { logit_rows: options.logit_rows.max(sequences), ..options };
+        let mut count = Count::default();
+        Buffers::carve(&self.config, &options, self.tile, &mut count)?;
+        Ok(count.bytes - self.bytes)
+    }
+
+    /// The options, with batch and logit rows limited by the context, and at least one for each sequence.
     pub fn options(&self) -> &PlanOptions {
         &self.options
     }

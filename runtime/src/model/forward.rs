@@ -14,7 +14,8 @@ pub struct Batch<'a> {
 
 /// The operations of the model on a device: the CPU executes them, a GPU records them.
 ///
-/// A backend owns the weights, the KV cache and the activations; `x` is the residual stream, `[tokens, hidden]`.
+/// A backend owns the weights, the KV cache and the activations; `x` is the residual stream, `[tokens, hidden]`. The operations
+/// after [`Backend::embed`] run on the tokens that were embedded last.
 pub trait Backend {
     /// Most tokens in one batch.
     fn batch(&self) -> usize;
@@ -28,15 +29,15 @@ pub trait Backend {
     /// `x` = rows of the embedding.
     fn embed(&mut self, batch: &Batch<'_>);
     /// Norm of `x`; query, key and value products.
-    fn project(&mut self, layer: usize, batch: &Batch<'_>);
+    fn project(&mut self, layer: usize);
     /// Applies RoPE; stores keys and values in the cache; computes causal attention.
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>);
+    fn attend(&mut self, layer: usize);
     /// `x` += output projection of attention.
-    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>);
+    fn attention_output(&mut self, layer: usize);
     /// Norm of `x`; gate and up products; SwiGLU.
-    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>);
+    fn gate_up(&mut self, layer: usize);
     /// `x` += down projection.
-    fn down(&mut self, layer: usize, batch: &Batch<'_>);
+    fn down(&mut self, layer: usize);
     /// Computes the logits of tokens `rows` of the batch, at most [`Backend::logit_rows`].
     fn head(&mut self, rows: Range<usize>);
     /// The logits of the last [`Backend::head`], `[rows, vocab]`.
@@ -47,20 +48,16 @@ pub trait Backend {
 pub fn forward<B: Backend + ?Sized>(backend: &mut B, batch: &Batch<'_>) {
     backend.embed(batch);
     let all = 0..backend.layers();
-    layers(backend, all, batch);
+    layers(backend, all);
 }
 
 /// Runs the residual stream of an embedded batch through some layers.
-pub fn layers<B: Backend + ?Sized>(
-    backend: &mut B,
-    layers: impl IntoIterator<Item = usize>,
-    batch: &Batch<'_>,
-) {
+pub fn layers<B: Backend + ?Sized>(backend: &mut B, layers: impl IntoIterator<Item = usize>) {
     for layer in layers {
-        backend.project(layer, batch);
-        backend.attend(layer, batch);
-        backend.attention_output(layer, batch);
-        backend.gate_up(layer, batch);
-        backend.down(layer, batch);
+        backend.project(layer);
+        backend.attend(layer);
+        backend.attention_output(layer);
+        backend.gate_up(layer);
+        backend.down(layer);
     }
 }

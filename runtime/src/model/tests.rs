@@ -73,7 +73,8 @@ impl Setup {
             weighted.push(WeightedAdapter { file: adapter.file(), weight: *weight });
         }
         let adapter_rank = WeightedAdapter::largest_rank(&weighted);
-        let options = PlanOptions { context, batch, logit_rows: batch, kv, exact, adapter_rank };
+        let options =
+            PlanOptions { context, batch, logit_rows: batch, kv, exact, adapter_rank, sequences: 1 };
         let plan = MemoryPlan::new(&model.config, &options, &kernels).unwrap();
         let mut memory = vec![[0xff; 64]; plan.bytes() / 64 + 1];
         let start = memory.as_flattened().as_ptr().align_offset(64);

@@ -49,8 +49,15 @@ fn the_cache_lies_as_the_cpus_and_comes_back_bit_by_bit() {
             forward(&mut gpu, &Batch { tokens: &tokens, position: 0 });
             let found = read(&mut gpu, 2);
 
-            let plan_options =
-                PlanOptions { context: 160, batch: 100, logit_rows: 1, kv, exact: true, adapter_rank: 0 };
+            let plan_options = PlanOptions {
+                context: 160,
+                batch: 100,
+                logit_rows: 1,
+                kv,
+                exact: true,
+                adapter_rank: 0,
+                sequences: 1,
+            };
             let kernels = Kernels::scalar();
             let plan = MemoryPlan::new(file.config(), &plan_options, &kernels).unwrap();
             let mut memory = vec![0; plan.bytes() + 64];

@@ -145,7 +145,8 @@ fn windows_reach_over_the_border_of_the_ring() {
         assert!(gpu.resumes_at(end - 100) && !gpu.resumes_at(20) && gpu.resumes_at(0));
 
         // Both others go on from a copy.
-        let plan_options = PlanOptions { context, batch, logit_rows: 1, kv, exact: true, adapter_rank: 0 };
+        let plan_options =
+            PlanOptions { context, batch, logit_rows: 1, kv, exact: true, adapter_rank: 0, sequences: 1 };
         let kernels = Kernels::scalar();
         let plan = MemoryPlan::new(&config, &plan_options, &kernels).unwrap();
         let mut memory = vec![0; plan.bytes() + 64];

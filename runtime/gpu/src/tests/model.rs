@@ -112,7 +112,15 @@ pub(super) fn adapted_on_cpu<'f>(
 ) -> Vec<f32> {
     let adapter_rank = WeightedAdapter::largest_rank(adapters);
     let weights = Weights::new(file).unwrap();
-    let options = PlanOptions { context: tokens.len(), batch, logit_rows: batch, kv, exact, adapter_rank };
+    let options = PlanOptions {
+        context: tokens.len(),
+        batch,
+        logit_rows: batch,
+        kv,
+        exact,
+        adapter_rank,
+        sequences: 1,
+    };
     let kernels = Kernels::scalar();
     let plan = MemoryPlan::new(file.config(), &options, &kernels).unwrap();
     let mut memory = vec![0; plan.bytes() + 64];

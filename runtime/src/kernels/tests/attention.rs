@@ -50,8 +50,8 @@ fn attention(
 
 #[test]
 fn attention_matches_f64() {
-    use crate::memory::KvCache;
     use crate::memory::{Arena, MemoryPlan, PlanOptions};
+    use crate::memory::{BatchPart, KvCache};
     use zerocopy::IntoBytes;
     let mut random = Random(7);
     let shapes: &[(usize, usize, usize)] = if cfg!(miri) {
@@ -87,6 +87,7 @@ fn attention_matches_f64() {
                         kv,
                         exact: false,
                         adapter_rank: 0,
+                        sequences: 1,
                     };
                     let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
                     // Memory full of NaNs: nothing behind the last position may be looked at.
@@ -111,8 +112,7 @@ fn attention_matches_f64() {
                                 heads,
                                 kv_heads,
                                 head_dim: dim,
-                                tokens: to - from,
-                                position: from,
+                                parts: &[BatchPart { slot: 0, first: 0, tokens: to - from, position: from }],
                                 options: LayerOptions::PLAIN,
                                 rope,
                             };
@@ -160,8 +160,8 @@ fn attention_matches_f64() {
 #[test]
 #[cfg_attr(miri, ignore = "needs hundreds of positions, which take minutes there")]
 fn a_tokens_attention_is_the_same_alone_and_among_others() {
-    use crate::memory::KvCache;
     use crate::memory::{Arena, MemoryPlan, PlanOptions};
+    use crate::memory::{BatchPart, KvCache};
     let (before, tokens) = (1021, 30);
     let (heads, kv_heads, dim) = (3, 1, 32);
     let (total, half) = (before + tokens, dim / 2);
@@ -181,6 +181,7 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                 kv,
                 exact: false,
                 adapter_rank: 0,
+                sequences: 1,
             };
             let plan = MemoryPlan::new(&config, &options, &kernels).unwrap();
             let run = |cuts: &[usize]| {
@@ -197,14 +198,13 @@ fn a_tokens_attention_is_the_same_alone_and_among_others() {
                 let mut all = Vec::new();
                 for (&from, &to) in cuts.iter().zip(&cuts[1..]).filter(|(from, to)| from < to) {
                     let rope = Rope { cos: &cos[from * half..], sin: &sin[from * half..] };
-                    let (layer, position) = (0, from);
+                    let part = BatchPart { slot: 0, first: 0, tokens: to - from, position: from };
                     let batch = AttentionBatch {
-                        layer,
+                        layer: 0,
                         heads,
                         kv_heads,
                         head_dim: dim,
-                        tokens: to - from,
-                        position,
+                        parts: &[part],
                         options: LayerOptions::PLAIN,
                         rope,
                     };
