@@ -16,6 +16,7 @@ mod log_probabilities;
 mod measure;
 mod plan;
 mod self_test;
+mod slots;
 mod threads;
 
 pub use accelerator::{Accelerator, CachePart, GpuWork, LayerChunks};
@@ -32,6 +33,7 @@ pub use loaded::{LoadedModel, PromptFormat, encode_prompt_text};
 pub use log_probabilities::LogProbabilities;
 pub use measure::{BackendTimings, SecondsPerToken};
 pub use plan::{InferenceMemory, InferencePlan, InferenceSettings, PlanError};
+pub use slots::{Slots, slots};
 #[cfg(feature = "gpu")]
 pub use thimble_gpu::{AdapterReport, adapters};
 pub use threads::SpinPool;
