@@ -30,6 +30,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     lookup: 0,
     matmul_variant: None,
     adapter_rank: 8,
+    sequences: None,
     backend: None,
 };
 const FAST: InferenceSettings = InferenceSettings { exact: false, ..EXACT };

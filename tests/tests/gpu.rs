@@ -74,6 +74,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     lookup: 0,
     matmul_variant: None,
     adapter_rank: 0,
+    sequences: None,
     backend: Some(BackendKind::Cpu),
 };
 

@@ -170,6 +170,7 @@ fn sizes_beyond_the_address_space_are_refused() {
         kv: KvKind::F32,
         exact: true,
         adapter_rank: 0,
+        sequences: 1,
     };
     let plan = MemoryPlan::new(&config, &options, &KernelKind::detect().unwrap());
     // 2^52 bytes of keys and values fit 64 bits; 32 bits they do not.

@@ -31,6 +31,7 @@ const EXACT: InferenceSettings = InferenceSettings {
     lookup: 0,
     matmul_variant: None,
     adapter_rank: 0,
+    sequences: None,
     backend: None,
 };
 const FAST: InferenceSettings = InferenceSettings { exact: false, ..EXACT };

@@ -1,5 +1,5 @@
-//! After start a session allocates nothing, and a chat nothing but the strings that it hands out: a counting allocator
-//! watches this program's two tests.
+//! After start a session and the steps of several sequences allocate nothing, and a chat nothing but the strings that it
+//! hands out: a counting allocator watches this program's tests.
 #![allow(clippy::unwrap_used, reason = "these files are nothing but tests")]
 
 #[path = "model/golden.rs"]
@@ -18,13 +18,16 @@ use thimble_ffi::{
     ApiError, Chat, ChatOptions, CompletionOptions, Listener, ListenerError, Model, ModelOptions, Reply,
 };
 use thimble_files::OpenedAdapter;
-use thimble_host::{InferencePlan, InferenceSettings, LogProbabilities, SpinPool, generator, set_adapters};
+use thimble_host::{
+    InferencePlan, InferenceSettings, LogProbabilities, SpinPool, generator, set_adapters, slots,
+};
 use thimble_runtime::Token;
 use thimble_runtime::adapter::WeightedAdapter;
 use thimble_runtime::embedding::Pooling;
 use thimble_runtime::format::{Config, TensorRole};
 use thimble_runtime::kernels::{KvKind, ThreadPool};
 use thimble_runtime::sampler::{Sampler, Sampling, TokenMask};
+use thimble_runtime::sequences::Part;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
 
 /// Counts what every thread asks for.
@@ -53,6 +56,8 @@ static ALLOCATOR: Counting = Counting;
 fn main() {
     a_session_allocates_nothing_after_start();
     println!("a session allocates nothing after start: passed");
+    steps_of_several_sequences_allocate_nothing();
+    println!("steps of several sequences allocate nothing: passed");
     a_chat_allocates_only_what_it_hands_out();
     println!("a chat allocates only what it hands out: passed");
 }
@@ -177,6 +182,73 @@ fn a_session_allocates_nothing_after_start() {
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     drop(std::hint::black_box(Box::new(1)));
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > before);
+}
+
+/// Joins, leaves, prefill beside decoding, masks, adapters, copies and rewinds.
+fn steps_of_several_sequences_allocate_nothing() {
+    let golden = &golden::all()[0];
+    for (quant, grid) in [(Quant::Q4Min, Grid::Nibbles), (Quant::F16, Grid::Bytes)] {
+        let folder = tempfile::tempdir().unwrap();
+        let model = golden.model(grid, quant, folder.path());
+        let file = model.file().unwrap();
+        let adapter = adapter(file.config(), &folder.path().join("a.adapter"));
+        let weighted = [WeightedAdapter { file: adapter.file().unwrap(), weight: 1.0 }];
+        for threads in [1, 2, 4] {
+            let settings = InferenceSettings {
+                threads: Some(threads),
+                batch: Some(32),
+                adapter_rank: 4,
+                sequences: Some(4),
+                ..InferenceSettings::default()
+            };
+            let plan = InferencePlan::new(file.config(), &settings).unwrap();
+            let mut memory = plan.allocate().unwrap();
+            let pool = SpinPool::new(threads).unwrap();
+            let prompt = golden.tokens();
+            let allowed = vec![!8_u32; file.config().vocab.div_ceil(32)];
+            let sampling = Sampling { temperature: 0.9, seed: 5, ..Sampling::GREEDY };
+            let mut samplers = [0, 1, 2, 3].map(|_| Sampler::new(sampling).unwrap());
+            let mut all = slots(&file, &plan, &mut memory, &pool).unwrap();
+            everybody_works(&pool);
+
+            let before = ALLOCATIONS.load(Ordering::SeqCst);
+            let (mut drawn, mut states) = (0, 0);
+            for turn in 0..3 {
+                all.set_adapters(1, &weighted[..turn % 2]).unwrap();
+                let count = prompt.len().min(20);
+                all.reuse(0, &prompt[..count]);
+                let rest = all.position(0)..count;
+                all.step(&[Part { slot: 0, tokens: &prompt[rest] }]).unwrap();
+                all.rewind(1, 0).unwrap();
+                for step in 0..20 {
+                    let tokens = [0, 1, 2, 3].map(|slot| match slot {
+                        0 | 1 if step % 2 == 0 => all.sample(slot, &mut samplers[slot]),
+                        _ => all
+                            .sample_masked(slot, &mut samplers[slot], TokenMask::new(&allowed))
+                            .unwrap_or(Token(1)),
+                    });
+                    // The second slot joins later, with several tokens, and the last leaves.
+                    let second: &[Token] = if step == 3 { &prompt[..3] } else { &tokens[1..2] };
+                    let parts = [
+                        Part { slot: 0, tokens: &tokens[..1] },
+                        Part { slot: 1, tokens: second },
+                        Part { slot: 3, tokens: &tokens[3..] },
+                    ];
+                    all.step(&parts[..if step < 3 { 1 } else { 3 - step / 15 }]).unwrap();
+                    drawn += parts.len();
+                }
+                all.copy(0, 2).unwrap();
+                all.run(&[Part { slot: 2, tokens: &prompt[..4] }]).unwrap();
+                states += all.hidden_states(2).len();
+                all.each_logits(2, 1, &mut |_, logits| states += logits.len());
+                assert!(all.step(&[Part { slot: 4, tokens: &prompt[..4] }]).is_err());
+                (0..4).for_each(|slot| all.rewind(slot, 0).unwrap());
+            }
+            let after = ALLOCATIONS.load(Ordering::SeqCst);
+            assert_eq!(after - before, 0, "{quant}, {threads} threads");
+            assert!(drawn > 100 && states > 0);
+        }
+    }
 }
 
 /// Returns when every thread of the pool has run a shard: each shard waits for all others.

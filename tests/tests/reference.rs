@@ -77,6 +77,7 @@ const FAST: InferenceSettings = InferenceSettings {
     lookup: 0,
     matmul_variant: None,
     adapter_rank: 0,
+    sequences: None,
     backend: None,
 };
 const EXACT: InferenceSettings = InferenceSettings { exact: true, ..FAST };
