@@ -83,7 +83,9 @@ fn integer_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>, panels: Range<us
 fn quantized_panels<S: Simd, B: Block>(s: S, job: &MatmulJob<'_>) {
     let panels = job.panels.clone();
     match job.input.groups {
-        Some(groups) if job.input.tokens <= S::TILE => integer_panels::<S, B>(s, job, panels, groups),
+        Some(groups) if tile_width(job.input.tokens, S::TILE) >= job.input.tokens => {
+            integer_panels::<S, B>(s, job, panels, groups)
+        }
         // A panel stays in the nearest cache for all tiles.
         Some(groups) => {
             panels.for_each(|panel| integer_panels::<S, B>(s, job, panel..panel + 1, groups));

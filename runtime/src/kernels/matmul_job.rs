@@ -40,21 +40,24 @@ pub struct MatmulJob<'a> {
     pub output: Output<'a>,
 }
 
-/// The smallest compiled tile width for `tokens`, at most `max_width`.
+/// The width of the next tile for `tokens` that are left: at most `max_width`, which is the width of full tiles. It has room for
+/// no more tokens than there are, because products are bound by arithmetic from two tokens on and those of missing tokens
+/// cost as much; but AMX multiplies sixteen as fast as thirteen.
 pub(crate) fn tile_width(tokens: usize, max_width: usize) -> usize {
-    for width in [1, 2, 3, 4, 5, 6, 8, 12, 16] {
-        if tokens <= width && width <= max_width {
-            return width;
-        }
-    }
-    max_width
+    let width = match tokens {
+        ..=6 | 8 | 12 => tokens,
+        7 => 4,
+        9..=11 => 6,
+        _ => max_width,
+    };
+    width.min(max_width)
 }
 
 /// Number of groups in the tiles of `tokens` rows of `columns` elements, with `tile` tokens in a full tile; `None` on
 /// overflow.
 pub fn tiled_groups(tokens: usize, columns: usize, tile: usize) -> Option<usize> {
     let rest = tokens % tile;
-    let rest = if rest == 0 { 0 } else { tile_width(rest, tile) };
+    let rest = if tile_width(rest, tile) == tile { tile } else { rest };
     (tokens - tokens % tile + rest).checked_mul(columns.div_ceil(GROUP))
 }
 

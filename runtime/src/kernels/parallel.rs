@@ -80,12 +80,17 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
                 rows = out;
             }
             if let Some(groups) = &groups {
-                let width = tile_width(count, tile);
                 let per_token = columns.div_ceil(GROUP);
-                // SAFETY: full tiles stand one after the other and only the last is narrower, so that the
-                // shards' tiles do not overlap.
-                let groups = unsafe { groups.slice(first * per_token, width * per_token) };
-                (self.kernels.quantize_tile)(rows, columns, width, groups);
+                let mut start = first;
+                while !rows.is_empty() {
+                    let width = tile_width(rows.len() / columns, tile);
+                    // SAFETY: tiles stand one after the other, full ones first, so that those of different shards do not
+                    // overlap; a shard's own follow each other.
+                    let groups = unsafe { groups.slice(start * per_token, width * per_token) };
+                    let (tile_rows, after) = rows.split_at(rows.len().min(width * columns));
+                    (self.kernels.quantize_tile)(tile_rows, columns, width, groups);
+                    (start, rows) = (start + width, after);
+                }
             }
         };
         self.pool.run(tokens.div_ceil(tile), &job);
