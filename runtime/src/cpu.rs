@@ -3,7 +3,7 @@
 mod parts;
 
 use crate::Token;
-use crate::adapter::{Adapted, AdapterError, AdapterSet, WeightedAdapter, apply};
+use crate::adapter::{Adapted, AdapterError, AdapterSet, WeightedAdapter, adapter_runs, apply};
 use crate::format::TensorRole;
 use crate::kernels::{
     Adjust, AttentionBatch, CHUNK, Input, Kernels, KvHeadMut, Matrix, ParallelKernels, Product, QuantGroup,
@@ -14,7 +14,6 @@ use crate::model::{Backend, Batch, Layer, Weights, forward};
 use crate::sampler::Sampler;
 use crate::sequence::{Limits, Sequence};
 use core::ops::Range;
-use parts::adapter_runs;
 
 /// A model on the CPU, with the sequences of its plan: one as a [`Sequence`], several through
 /// [`Sequences`](crate::sequences::Sequences). `A` holds the adapters of each, an array or a vector.

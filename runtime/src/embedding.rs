@@ -1,7 +1,10 @@
 //! Text embeddings: the hidden states of a text, pooled to one vector of length 1.
 
 use crate::Token;
+use crate::adapter::AdapterSet;
+use crate::kernels::ThreadPool;
 use crate::sequence::Sequence;
+use crate::sequences::{Part, Sequences};
 use crate::session::{Session, SessionError};
 
 /// How the hidden states of a text become one vector.
@@ -43,6 +46,52 @@ impl<S: Sequence> Session<S> {
             out.iter_mut().zip(state).for_each(|(sum, x)| *sum += x);
         })?;
         // The length of a mean cancels out.
+        normalize(out);
+        Ok(())
+    }
+}
+
+impl<'f, T: ThreadPool, A> Sequences<'f, '_, '_, T, A>
+where
+    A: AsRef<[AdapterSet<'f>]> + AsMut<[AdapterSet<'f>]>,
+{
+    /// The same as [`Session::text_embedding`], to the bit, in a slot.
+    ///
+    /// # Errors
+    /// As there, and [`SessionError::UnknownSlot`].
+    pub fn text_embedding(
+        &mut self,
+        slot: usize,
+        tokens: &[Token],
+        pooling: Pooling,
+        out: &mut [f32],
+    ) -> Result<(), SessionError> {
+        let [expected, found] = [self.plan().config().hidden, out.len()];
+        if found != expected {
+            return Err(SessionError::EmbeddingLength { expected, found });
+        }
+        let context = self.context();
+        if tokens.len() > context {
+            return Err(SessionError::ContextFull { position: 0, more: tokens.len(), context });
+        }
+        self.rewind(slot, 0)?;
+        let from = match pooling {
+            Pooling::Mean => 0,
+            Pooling::Last => tokens.len().saturating_sub(1),
+        };
+        if tokens.is_empty() {
+            return Err(SessionError::Empty);
+        }
+        out.fill(0.0);
+        let mut first = 0;
+        for tokens in tokens.chunks(self.batch()) {
+            self.run(&[Part { slot, tokens }])?;
+            let states = self.hidden_states(slot).chunks_exact(expected);
+            for state in states.skip(from.saturating_sub(first)) {
+                out.iter_mut().zip(state).for_each(|(sum, x)| *sum += x);
+            }
+            first += tokens.len();
+        }
         normalize(out);
         Ok(())
     }

@@ -20,4 +20,4 @@ pub use low_rank::LowRank;
 pub use record::{ADAPTER_RECORD, AdapterRecord, MAX_RANK};
 pub use set::{AdapterSet, WeightedAdapter};
 
-pub(crate) use product::{Adapted, apply};
+pub(crate) use product::{Adapted, adapter_runs, apply};

@@ -3,6 +3,7 @@
 use super::AdapterSet;
 use crate::format::TensorRole;
 use crate::kernels::{Input, ParallelKernels, Product, ThreadPool};
+use crate::memory::BatchPart;
 use core::array;
 use core::ops::Range;
 
@@ -16,6 +17,17 @@ pub(crate) struct Adapted<'a> {
     pub(crate) columns: usize,
     /// Whether `out` holds numbers to add to. Otherwise the first product overwrites it.
     pub(crate) add: bool,
+}
+
+/// The rows of a batch with the adapters of their sequences; neighbours with the same adapters are one run.
+pub(crate) fn adapter_runs<'s, 'f: 's>(
+    parts: &'s [BatchPart],
+    sets: &'s [AdapterSet<'f>],
+) -> impl Iterator<Item = (Range<usize>, &'s AdapterSet<'f>)> {
+    parts.chunk_by(|a, b| sets[a.slot].id() == sets[b.slot].id()).filter_map(|run| {
+        let (first, last) = (run.first()?, run.last()?);
+        Some((first.first..last.rows().end, &sets[first.slot]))
+    })
 }
 
 /// Adds the products of adapters to outputs of products that share an input, and tells which of them then hold numbers.

@@ -145,14 +145,3 @@ where
         sampler.sample(logits, &b.history[slot * context..][..position], b.candidates)
     }
 }
-
-/// The rows of a batch with the adapters of their sequences; neighbours with the same adapters are one run.
-pub(super) fn adapter_runs<'s, 'f: 's>(
-    parts: &'s [BatchPart],
-    sets: &'s [AdapterSet<'f>],
-) -> impl Iterator<Item = (Range<usize>, &'s AdapterSet<'f>)> {
-    parts.chunk_by(|a, b| sets[a.slot].id() == sets[b.slot].id()).filter_map(|run| {
-        let (first, last) = (run.first()?, run.last()?);
-        Some((first.first..last.rows().end, &sets[first.slot]))
-    })
-}

@@ -4,6 +4,7 @@ use super::{MODELS, Subject};
 use thimble_host::{InferencePlan, InferenceSettings, SpinPool, generator, slots};
 use thimble_runtime::Token;
 use thimble_runtime::adapter::{AdapterError, WeightedAdapter};
+use thimble_runtime::embedding::Pooling;
 use thimble_runtime::memory::MemoryError;
 use thimble_runtime::sampler::{Sampler, Sampling};
 use thimble_runtime::sequences::Part;
@@ -101,16 +102,28 @@ fn hidden_states_and_logits_of_every_token_are_those_of_a_session() {
     let texts = [5, 7].map(|count| (0..count).map(|i| Token(i * count % 90)).collect::<Vec<Token>>());
     all.run(&[Part { slot: 1, tokens: &texts[1] }, Part { slot: 0, tokens: &texts[0] }]).unwrap();
     assert!(all.logits(0).is_empty() && all.logits(1).is_empty());
-    for (slot, text) in texts.iter().enumerate() {
-        let states = all.hidden_states(slot).to_vec();
+    let unknown = SessionError::UnknownSlot { found: 2, slots: 2 };
+    let computed = [0, 1].map(|slot| {
         let mut logits: Vec<(usize, Vec<f32>)> = Vec::new();
         all.each_logits(slot, 2, &mut |index, row| logits.push((index, row.to_vec())));
+        (all.hidden_states(slot).to_vec(), logits)
+    });
+    for (slot, (text, (states, logits))) in texts.iter().zip(computed).enumerate() {
         let alone = InferencePlan::new(file.config(), &settings(1)).unwrap();
         let mut memory = alone.allocate().unwrap();
         let mut session = generator(&file, &alone, &mut memory, &pool).unwrap();
         let mut expected = Vec::new();
         session.hidden_states(text, 0, &mut |_, state| expected.extend_from_slice(state)).unwrap();
         assert!(states == expected && !states.is_empty());
+        for pooling in [Pooling::Mean, Pooling::Last] {
+            let [mut found, mut expected] = [(); 2].map(|()| vec![0.0; session.hidden()]);
+            session.text_embedding(text, pooling, &mut expected).unwrap();
+            all.text_embedding(slot, text, pooling, &mut found).unwrap();
+            assert!(found == expected && found.iter().any(|&x| x != 0.0));
+            assert_eq!(all.text_embedding(2, text, pooling, &mut found).unwrap_err(), unknown);
+            let short = all.text_embedding(slot, text, pooling, &mut found[1..]).unwrap_err();
+            assert!(matches!(short, SessionError::EmbeddingLength { .. }));
+        }
         session.rewind(0).unwrap();
         let mut expected = Vec::new();
         session.append(text, 2, &mut |index, row| expected.push((index, row.to_vec()))).unwrap();
