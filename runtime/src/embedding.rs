@@ -98,7 +98,7 @@ where
 }
 
 /// Divides `vector` by its Euclidean norm, which is computed in f64; zeros stay zeros.
-fn normalize(vector: &mut [f32]) {
+pub fn normalize(vector: &mut [f32]) {
     let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     if square > 0.0 {
         let norm = libm::sqrt(square);

@@ -17,13 +17,15 @@ mod export;
 mod inspect;
 mod inspect_adapter;
 mod list;
-#[cfg(not(feature = "eval"))]
+#[cfg(any(not(feature = "eval"), not(feature = "serve")))]
 mod not_built;
 mod perplexity;
 mod pull;
 mod remove;
 mod run;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,12 @@ pub(crate) enum Command {
     Chats(chats::Flags),
     /// Continue a text: the completion goes to stdout, statistics to stderr
     Run(run::Flags),
+    /// Serve a model to programs and browsers on this machine, with OpenAI's API
+    #[cfg(feature = "serve")]
+    Serve(serve::Flags),
+    /// Serve a model to programs and browsers on this machine, with OpenAI's API (not in this build: requires the feature `serve`)
+    #[cfg(not(feature = "serve"))]
+    Serve(not_built::Flags),
     /// Download a model from the catalogue or a repository on the Hugging Face hub and convert it
     Pull(pull::Flags),
     /// Show the catalogue, and which models and conversions are on this machine
@@ -113,6 +121,10 @@ impl Command {
             Command::Chat(flags) => chat::Job::resolve(flags)?.run(stdout),
             Command::Chats(flags) => chats::Job::resolve(flags)?.run(stdout),
             Command::Run(flags) => run::Job::resolve(flags, start)?.run(stdout),
+            #[cfg(feature = "serve")]
+            Command::Serve(flags) => serve::Job::resolve(flags)?.run(),
+            #[cfg(not(feature = "serve"))]
+            Command::Serve(_) => Err(Failure::NotBuilt { what: "thimble serve", feature: "serve" }),
             Command::Pull(flags) => pull::Job::resolve(flags)?.run(stdout),
             Command::List(flags) => list::Job::resolve(flags)?.run(stdout),
             Command::Show(flags) => show::Job::resolve(flags)?.run(stdout),

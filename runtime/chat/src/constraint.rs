@@ -51,12 +51,42 @@ pub enum Step {
     Limit,
 }
 
+/// Where the tokens of an answer come from: any [`ChatModel`], or one of several sequences.
+pub trait TokenSource {
+    /// Samples the next token.
+    fn sample(&mut self) -> Token;
+    /// Samples the next token among those that `mask` allows; `None` if it allows none of the vocabulary.
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token>;
+    /// Whether log-probabilities are kept: then every token is sampled.
+    fn keeps_log_probabilities(&self) -> bool;
+    /// Whether the token ends an answer.
+    fn is_stop(&self, token: Token) -> bool;
+}
+
+impl<M: ChatModel + ?Sized> TokenSource for M {
+    fn sample(&mut self) -> Token {
+        ChatModel::sample(self)
+    }
+
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        ChatModel::sample_masked(self, mask)
+    }
+
+    fn keeps_log_probabilities(&self) -> bool {
+        ChatModel::keeps_log_probabilities(self)
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        ChatModel::is_stop(self, token)
+    }
+}
+
 /// Replaces `next` by the tokens that come next: one sampled token, and those that the constraint then forces; at most `left`.
 ///
 /// # Errors
 /// Those of the constraint.
 pub fn next_tokens(
-    model: &mut dyn ChatModel,
+    source: &mut dyn TokenSource,
     constraint: Option<&mut (dyn TokenConstraint + 'static)>,
     left: usize,
     next: &mut Vec<Token>,
@@ -69,18 +99,18 @@ pub fn next_tokens(
         return Ok(Step::Limit);
     }
     let Some(constraint) = constraint else {
-        let token = model.sample();
+        let token = source.sample();
         next.push(token);
-        return Ok(if model.is_stop(token) { Step::Stop } else { Step::Tokens });
+        return Ok(if source.is_stop(token) { Step::Stop } else { Step::Tokens });
     };
-    let sampled_alone = model.keeps_log_probabilities();
+    let sampled_alone = source.keeps_log_probabilities();
     if !sampled_alone {
         constraint.forced(left, next)?;
     }
     if next.is_empty() {
-        let token = model.sample_masked(constraint.mask()?).ok_or(ConstraintError::NoToken)?;
+        let token = source.sample_masked(constraint.mask()?).ok_or(ConstraintError::NoToken)?;
         next.push(token);
-        if model.is_stop(token) {
+        if source.is_stop(token) {
             return Ok(Step::Stop);
         }
         constraint.accept(token)?;

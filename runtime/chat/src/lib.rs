@@ -22,7 +22,7 @@ mod supervised;
 pub mod template;
 pub mod tools;
 
-pub use constraint::{Step, TokenConstraint, next_tokens};
+pub use constraint::{Step, TokenConstraint, TokenSource, next_tokens};
 pub use conversation::{Conversation, Turn};
 pub use encode::{decode, encode, encode_text, encode_typed, end_of_text, has_special};
 pub use error::{ChatError, ConstraintError, MessageOrderError};
@@ -31,7 +31,7 @@ pub use logit_bias::{BiasError, BiasTarget, token_biases};
 pub use message::ChatMessage;
 pub use model::{CPU_PREFILL, ChatModel};
 pub use prompt::{ChatPrompt, Toolset, encode_chat};
-pub use reasoning::{AnswerPiece, ReasoningSplitter, join_reasoning, split_reasoning};
+pub use reasoning::{AnswerPiece, ReasoningSplitter, join_reasoning, opens_reasoning, split_reasoning};
 pub use recommended::{RecommendedSampling, random_seed};
 pub use saved::SavedConversation;
 pub use session::{ChatSession, TOKEN_BYTES};

@@ -50,7 +50,7 @@ impl Default for ReasoningSplitter {
 
 /// Whether a prompt ends with `<think>`, as templates of models that always think have it: then the answer has no such tag
 /// of its own. `bytes` are those of a token.
-pub(crate) fn opens_reasoning<'t>(prompt: &[Token], bytes: impl Fn(Token) -> &'t [u8]) -> bool {
+pub fn opens_reasoning<'t>(prompt: &[Token], bytes: impl Fn(Token) -> &'t [u8]) -> bool {
     let last = &prompt[prompt.len().saturating_sub(2 * THINK.len())..];
     let end: Vec<u8> = last.iter().flat_map(|&token| bytes(token)).copied().collect();
     end.trim_ascii_end().ends_with(THINK.as_bytes())

@@ -1,0 +1,99 @@
+//! Bodies of requests, within limits of bytes and time.
+
+use crate::error::ApiError;
+use crate::options::ServeOptions;
+use axum::body::Body;
+use axum::http::{Request, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Bytes that a permit stands for.
+const UNIT: usize = 1024;
+/// Bodies of the largest size that fit into memory at the same time.
+const LARGEST_BODIES: usize = 16;
+
+/// Memory for the bodies of all requests that are not prepared yet.
+#[derive(Debug)]
+pub(crate) struct BodyMemory(Arc<Semaphore>);
+
+/// The body of a request, and its share of the memory.
+pub(crate) struct ReadBody {
+    pub(crate) object: Value,
+    permits: Option<OwnedSemaphorePermit>,
+}
+
+impl ReadBody {
+    /// Gives the memory back, once the body was turned into something else.
+    pub(crate) fn release(&mut self) {
+        (self.object, self.permits) = (Value::Null, None);
+    }
+}
+
+impl BodyMemory {
+    /// Memory for bodies of at most `max_body` bytes.
+    pub(crate) fn new(max_body: usize) -> BodyMemory {
+        let permits = (max_body.div_ceil(UNIT) + 1).saturating_mul(LARGEST_BODIES);
+        BodyMemory(Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn take(&self, permits: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permits = u32::try_from(permits).map_err(|_| ApiError::busy())?;
+        Arc::clone(&self.0).try_acquire_many_owned(permits).map_err(|_| ApiError::busy())
+    }
+}
+
+/// Reads the JSON object of a request.
+pub(crate) async fn read_object(
+    options: &ServeOptions,
+    memory: &BodyMemory,
+    request: Request<Body>,
+) -> Result<ReadBody, ApiError> {
+    let max = options.max_body;
+    let headers = request.headers();
+    if let Some(kind) = headers.get(header::CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+            return Err(ApiError::media_type(kind));
+        }
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > max as u64) {
+        return Err(ApiError::too_large(max));
+    }
+    let reading = read(memory, request.into_body(), max);
+    let (bytes, permits) =
+        timeout(options.idle_time, reading).await.map_err(|_| ApiError::slow_body())??;
+    let object = crate::api::object(&bytes)?;
+    Ok(ReadBody { object, permits })
+}
+
+/// Collects a body as it arrives; its memory is taken bit by bit, so that a promise of many bytes takes none.
+async fn read(
+    memory: &BodyMemory,
+    mut body: Body,
+    max: usize,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
+    let (mut bytes, mut permits): (Vec<u8>, Option<OwnedSemaphorePermit>) = (Vec::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| ApiError::invalid(None, format!("the body ended early: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > max - bytes.len() {
+            return Err(ApiError::too_large(max));
+        }
+        let needed = (bytes.len() + data.len()).div_ceil(UNIT);
+        let held = permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if needed > held {
+            let more = memory.take(needed - held)?;
+            match &mut permits {
+                Some(permits) => permits.merge(more),
+                None => permits = Some(more),
+            }
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, permits))
+}

@@ -1,0 +1,156 @@
+//! What the scheduler is asked to do, and what it reports.
+
+use crate::error::ApiError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+use thimble_chat::{End, TokenConstraint};
+use thimble_runtime::Token;
+use thimble_runtime::embedding::Pooling;
+use thimble_runtime::sampler::Sampler;
+use tokio::sync::mpsc;
+
+/// Who asks: fairness is between clients.
+pub(crate) type ClientId = u64;
+
+/// One sequence to run: a choice of an answer, or a text to embed.
+pub(crate) struct Job {
+    /// Who asks.
+    pub(crate) client: ClientId,
+    /// Its number in its request, which events repeat.
+    pub(crate) index: usize,
+    /// The tokens of prompt or text; at least one, and fewer than the context has.
+    pub(crate) prompt: Vec<Token>,
+    /// What to do with them.
+    pub(crate) work: Work,
+    /// Where events go. If nobody listens any more, or reads too slowly, the job ends.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Ends the job without a further event.
+    pub(crate) cancelled: Arc<AtomicBool>,
+    /// When the job ends with what it has.
+    pub(crate) deadline: Instant,
+    /// Its place in the queue, until it begins.
+    pub(crate) place: Option<QueuePlace>,
+}
+
+/// What to do with the tokens of a job.
+pub(crate) enum Work {
+    /// Answer them.
+    Generate(Box<Generation>),
+    /// Embed them.
+    Embed(Pooling),
+}
+
+/// How an answer is generated.
+pub(crate) struct Generation {
+    /// The sampler, without biases.
+    pub(crate) sampler: Sampler<'static>,
+    /// Biases of tokens, which [`Sampler::with_bias`] accepts.
+    pub(crate) biases: Arc<[(Token, f32)]>,
+    /// What the answer may be.
+    pub(crate) constraint: Option<Box<dyn TokenConstraint>>,
+    /// Most tokens of the answer.
+    pub(crate) max_tokens: usize,
+    /// Whether a stop token ends the answer; otherwise it is a token like any other.
+    pub(crate) stops: bool,
+    /// Report log-probabilities, and so many of the most probable tokens.
+    pub(crate) log_probabilities: Option<usize>,
+    /// Report those of the prompt's tokens, too.
+    pub(crate) scores_prompt: bool,
+}
+
+/// A token of an answer or a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ReportedToken {
+    /// The token.
+    pub(crate) token: Token,
+    /// Its log-probability and the most probable tokens with theirs, if asked for; a prompt's first token has none.
+    pub(crate) log_probabilities: Option<TokenScores>,
+}
+
+/// What the model thought of a token.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TokenScores {
+    /// Log-probability, nats.
+    pub(crate) log_probability: f32,
+    /// The most probable tokens, best first.
+    pub(crate) likely: Vec<(Token, f32)>,
+}
+
+/// What happened to a job.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// It got a slot, which holds the first `cached` tokens already.
+    Begun {
+        /// [`Job::index`].
+        index: usize,
+        /// Prompt tokens that are not computed again.
+        cached: usize,
+    },
+    /// The tokens of its prompt that were scored, in order.
+    Prompt {
+        /// [`Job::index`].
+        index: usize,
+        /// The next of them.
+        tokens: Vec<ReportedToken>,
+    },
+    /// The next tokens of the answer.
+    Tokens {
+        /// [`Job::index`].
+        index: usize,
+        /// At least one.
+        tokens: Vec<ReportedToken>,
+    },
+    /// The answer ended.
+    Ended {
+        /// [`Job::index`].
+        index: usize,
+        /// Why.
+        end: End,
+    },
+    /// The embedding of the text, of length 1.
+    Embedding {
+        /// [`Job::index`].
+        index: usize,
+        /// `[hidden]`.
+        vector: Vec<f32>,
+    },
+    /// The job failed.
+    Failed(ApiError),
+}
+
+/// Counts jobs that wait.
+#[derive(Debug)]
+pub(crate) struct QueueCount {
+    waiting: AtomicUsize,
+    limit: usize,
+}
+
+/// A place in the queue; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct QueuePlace(Arc<QueueCount>);
+
+impl QueueCount {
+    /// A queue for so many jobs.
+    pub(crate) fn new(limit: usize) -> Arc<QueueCount> {
+        Arc::new(QueueCount { waiting: AtomicUsize::new(0), limit })
+    }
+
+    /// Jobs that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Takes `count` places; `None` if there are fewer.
+    pub(crate) fn enter(self: &Arc<QueueCount>, count: usize) -> Option<Vec<QueuePlace>> {
+        let fits = |waiting: usize| waiting.checked_add(count).filter(|&all| all <= self.limit);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some((0..count).map(|_| QueuePlace(Arc::clone(self))).collect())
+    }
+}
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

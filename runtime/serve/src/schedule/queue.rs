@@ -1,0 +1,58 @@
+//! Jobs that wait for a slot: one client after the other, and each client's in their order.
+
+use super::job::{ClientId, Job};
+use std::collections::{HashMap, VecDeque};
+
+/// Waiting jobs by client.
+#[derive(Default)]
+pub(crate) struct FairQueue {
+    /// The clients that wait, the next one first.
+    order: VecDeque<ClientId>,
+    jobs: HashMap<ClientId, VecDeque<Job>>,
+}
+
+impl FairQueue {
+    /// Adds a job behind those of its client.
+    pub(crate) fn push(&mut self, job: Job) {
+        let client = job.client;
+        let jobs = self.jobs.entry(client).or_default();
+        if jobs.is_empty() {
+            self.order.push_back(client);
+        }
+        jobs.push_back(job);
+    }
+
+    /// The next job; its client goes to the end of the line.
+    pub(crate) fn pop(&mut self) -> Option<Job> {
+        let client = self.order.pop_front()?;
+        let jobs = self.jobs.get_mut(&client)?;
+        let job = jobs.pop_front();
+        match jobs.is_empty() {
+            true => drop(self.jobs.remove(&client)),
+            false => self.order.push_back(client),
+        }
+        job
+    }
+
+    /// Takes out the jobs that `is_over` says are over.
+    pub(crate) fn remove_over(&mut self, is_over: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let mut over = Vec::new();
+        for jobs in self.jobs.values_mut() {
+            let mut at = 0;
+            while at < jobs.len() {
+                match is_over(&jobs[at]) {
+                    true => over.extend(jobs.remove(at)),
+                    false => at += 1,
+                }
+            }
+        }
+        self.jobs.retain(|_, jobs| !jobs.is_empty());
+        self.order.retain(|client| self.jobs.contains_key(client));
+        over
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}

@@ -1,0 +1,260 @@
+//! A job that has a slot.
+
+use super::job::{Event, Generation, Job, ReportedToken, TokenScores, Work};
+use super::slots::Slots;
+use crate::error::ApiError;
+use thimble_chat::{ConstraintError, End, Step, TokenSource, next_tokens};
+use thimble_host::LogProbabilities;
+use thimble_runtime::Token;
+use thimble_runtime::embedding::{Pooling, normalize};
+use thimble_runtime::format::Config;
+use thimble_runtime::sampler::{Sampler, TokenMask};
+
+/// A job in its slot.
+pub(crate) struct Running {
+    pub(crate) job: Job,
+    /// Admissions before this one: earlier prompts run first.
+    pub(crate) number: u64,
+    /// Tokens that have to run before the next draw.
+    pending: Vec<Token>,
+    /// How many of them ran.
+    ran: usize,
+    /// Tokens of the answer so far.
+    produced: usize,
+    kept: Option<LogProbabilities>,
+    /// Sum of hidden states, `[hidden]`; empty if there is nothing to embed.
+    sum: Vec<f32>,
+}
+
+/// How the tokens of a job run next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Run {
+    /// Together with those of other slots.
+    Step,
+    /// By themselves: what the model computes of each of so many tokens is wanted.
+    Alone(usize),
+}
+
+/// What became of a job.
+pub(crate) enum Outcome {
+    /// It goes on.
+    Goes,
+    /// It is over, with this as its last event.
+    Over(Event),
+}
+
+impl Running {
+    /// Begins a job in a slot that holds the first `cached` tokens of its prompt.
+    pub(crate) fn new(job: Job, number: u64, cached: usize, slots: &dyn Slots, vocab: usize) -> Running {
+        let pending = job.prompt[cached..].to_vec();
+        let (mut kept, mut sum) = (None, Vec::new());
+        match &job.work {
+            Work::Generate(generation) => {
+                kept = generation.log_probabilities.map(|count| LogProbabilities::new(vocab, count));
+            }
+            Work::Embed(_) => sum = vec![0.0; slots.hidden()],
+        }
+        Running { job, number, pending, ran: 0, produced: 0, kept, sum }
+    }
+
+    /// Tokens that have to run.
+    pub(crate) fn waiting(&self) -> &[Token] {
+        &self.pending[self.ran..]
+    }
+
+    /// Whether it has begun to answer.
+    pub(crate) fn answers(&self) -> bool {
+        self.produced > 0
+    }
+
+    /// How its tokens run next.
+    pub(crate) fn next_run(&self) -> Run {
+        match &self.job.work {
+            Work::Embed(_) => Run::Alone(self.waiting().len()),
+            // The logits after the last token are needed to answer.
+            Work::Generate(generation) if generation.scores_prompt && !self.answers() => {
+                match self.waiting().len() {
+                    0 | 1 => Run::Step,
+                    more => Run::Alone(more - 1),
+                }
+            }
+            Work::Generate(_) => Run::Step,
+        }
+    }
+
+    /// Counts tokens that ran.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.ran += count;
+    }
+
+    /// Runs the next `count` tokens alone in `slot`.
+    pub(crate) fn run_alone(&mut self, slots: &mut dyn Slots, slot: usize, count: usize) -> Outcome {
+        let tokens = &self.pending[self.ran..self.ran + count];
+        let ran = match &self.job.work {
+            Work::Embed(pooling) => {
+                let last = self.ran + count == self.pending.len();
+                let (sum, mut at) = (&mut self.sum, 0);
+                slots.hidden_states(slot, tokens, &mut |state| {
+                    at += 1;
+                    if *pooling == Pooling::Mean || (last && at == count) {
+                        sum.iter_mut().zip(state).for_each(|(sum, x)| *sum += x);
+                    }
+                })
+            }
+            Work::Generate(_) => {
+                let Some(kept) = &mut self.kept else { return Outcome::Goes };
+                let (prompt, from) = (&self.job.prompt, self.ran);
+                let mut reported = Vec::with_capacity(count + 1);
+                if from == 0 {
+                    reported.push(ReportedToken { token: prompt[0], log_probabilities: None });
+                }
+                let scored = slots.append(slot, tokens, &mut |index, logits| {
+                    let token = prompt[from + index + 1];
+                    kept.observe(logits);
+                    kept.drawn(token);
+                    reported.push(ReportedToken { token, log_probabilities: scores(kept) });
+                });
+                let index = self.job.index;
+                if !self.send(Event::Prompt { index, tokens: reported }) {
+                    return Outcome::Over(Event::Ended { index, end: End::Interrupted });
+                }
+                scored
+            }
+        };
+        self.ran += count;
+        match (ran, &self.job.work) {
+            (Err(error), _) => Outcome::Over(Event::Failed(ApiError::internal(&error))),
+            (Ok(()), Work::Embed(_)) if self.waiting().is_empty() => {
+                let mut vector = std::mem::take(&mut self.sum);
+                // The length of a mean cancels out.
+                normalize(&mut vector);
+                Outcome::Over(Event::Embedding { index: self.job.index, vector })
+            }
+            _ => Outcome::Goes,
+        }
+    }
+
+    /// Draws the next tokens from the logits of `slot`.
+    pub(crate) fn draw(&mut self, slots: &mut dyn Slots, slot: usize, config: &Config) -> Outcome {
+        let Work::Generate(generation) = &mut self.job.work else { return Outcome::Goes };
+        if generation.scores_prompt && self.produced == 0 && self.job.prompt.len() == 1 {
+            let tokens = vec![ReportedToken { token: self.job.prompt[0], log_probabilities: None }];
+            let index = self.job.index;
+            // A full channel is noticed with the next event.
+            let _ = self.job.events.try_send(Event::Prompt { index, tokens });
+        }
+        let Generation { sampler, biases, constraint, max_tokens, stops, .. } = &mut **generation;
+        let left = *max_tokens - self.produced.min(*max_tokens);
+        let kept = self.kept.as_mut();
+        let mut source = SlotSource { slots, slot, sampler, biases, kept, config, stops: *stops };
+        let mut next = Vec::with_capacity(1);
+        let step = next_tokens(&mut source, constraint.as_deref_mut(), left, &mut next);
+        let complete = constraint.as_ref().is_some_and(|constraint| constraint.is_complete());
+        let end = |end: End| match end {
+            End::Length | End::Context if complete => End::Stop,
+            end => end,
+        };
+        let (index, max_tokens) = (self.job.index, *max_tokens);
+        match step {
+            Err(error) => return Outcome::Over(Event::Failed(refused(&error))),
+            Ok(Step::Stop) => return Outcome::Over(Event::Ended { index, end: End::Stop }),
+            Ok(Step::Limit) => return Outcome::Over(Event::Ended { index, end: end(End::Length) }),
+            Ok(Step::Tokens) => {}
+        }
+        let log_probabilities = self.kept.as_ref().and_then(scores);
+        let report = |&token: &Token| ReportedToken { token, log_probabilities: log_probabilities.clone() };
+        let tokens = next.iter().map(report).collect();
+        self.produced += next.len();
+        if !self.send(Event::Tokens { index, tokens }) {
+            return Outcome::Over(Event::Ended { index, end: End::Interrupted });
+        }
+        if self.produced >= max_tokens {
+            return Outcome::Over(Event::Ended { index, end: end(End::Length) });
+        }
+        if slots.tokens(slot).len() + next.len() > slots.context() {
+            return Outcome::Over(Event::Ended { index, end: end(End::Context) });
+        }
+        (self.pending, self.ran) = (next, 0);
+        Outcome::Goes
+    }
+
+    /// Sends an event; false if nobody listens any more, or too slowly.
+    fn send(&self, event: Event) -> bool {
+        self.job.events.try_send(event).is_ok()
+    }
+}
+
+/// What was kept of the token drawn last.
+fn scores(kept: &LogProbabilities) -> Option<TokenScores> {
+    let sampled = kept.last()?;
+    let likely = sampled.alternatives.iter().map(|likely| (likely.token, likely.log_probability));
+    Some(TokenScores { log_probability: sampled.log_probability, likely: likely.collect() })
+}
+
+/// A grammar that exceeds its limits is the client's.
+fn refused(error: &ConstraintError) -> ApiError {
+    match error {
+        ConstraintError::TooComplex { .. } => ApiError::invalid(None, error.to_string()),
+        _ => ApiError::internal(error),
+    }
+}
+
+/// The sequence of a slot as a source of tokens.
+struct SlotSource<'s> {
+    slots: &'s mut dyn Slots,
+    slot: usize,
+    sampler: &'s mut Sampler<'static>,
+    biases: &'s [(Token, f32)],
+    kept: Option<&'s mut LogProbabilities>,
+    config: &'s Config,
+    stops: bool,
+}
+
+impl SlotSource<'_> {
+    /// Calls `draw` with the biased sampler, between what keeps log-probabilities.
+    fn with_sampler<T>(
+        &mut self,
+        draw: impl FnOnce(&mut dyn Slots, &mut Sampler<'_>) -> T,
+        token: impl FnOnce(&T) -> Option<Token>,
+    ) -> T {
+        if let Some(kept) = &mut self.kept {
+            kept.observe(self.slots.logits(self.slot));
+        }
+        let biased = match self.biases.is_empty() {
+            true => None,
+            false => self.sampler.clone().with_bias(self.biases).ok(),
+        };
+        let drawn = match biased {
+            None => draw(self.slots, self.sampler),
+            Some(mut biased) => {
+                let drawn = draw(self.slots, &mut biased);
+                self.sampler.skip();
+                drawn
+            }
+        };
+        if let (Some(kept), Some(token)) = (&mut self.kept, token(&drawn)) {
+            kept.drawn(token);
+        }
+        drawn
+    }
+}
+
+impl TokenSource for SlotSource<'_> {
+    fn sample(&mut self) -> Token {
+        let slot = self.slot;
+        self.with_sampler(|slots, sampler| slots.sample(slot, sampler), |&token| Some(token))
+    }
+
+    fn sample_masked(&mut self, mask: TokenMask<'_>) -> Option<Token> {
+        let slot = self.slot;
+        self.with_sampler(|slots, sampler| slots.sample_masked(slot, sampler, mask), |&token| token)
+    }
+
+    fn keeps_log_probabilities(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    fn is_stop(&self, token: Token) -> bool {
+        self.stops && self.config.is_stop(token)
+    }
+}

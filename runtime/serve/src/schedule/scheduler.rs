@@ -1,0 +1,258 @@
+//! The loop that runs all sequences.
+
+use super::job::{Event, Job, Work};
+use super::queue::FairQueue;
+use super::running::{Outcome, Run, Running};
+use super::slots::{SlotTokens, Slots};
+use crate::control::Control;
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+use thimble_chat::End;
+use thimble_runtime::Token;
+use thimble_runtime::format::Config;
+
+/// Most prompt tokens of a step in which answers go on: they should not wait long.
+const PROMPT_TOKENS: usize = 64;
+/// How long the scheduler sleeps at most: it looks at deadlines and at the end of the server.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// Runs jobs in slots: continuous batching, in which sequences join and leave between tokens.
+pub(crate) struct Scheduler<'s> {
+    slots: &'s mut dyn Slots,
+    config: Config,
+    jobs: Receiver<Job>,
+    control: Arc<Control>,
+    metrics: Arc<Metrics>,
+    queue: FairQueue,
+    running: Vec<Option<Running>>,
+    /// When each slot was used last, in admissions.
+    used: Vec<u64>,
+    admitted: u64,
+}
+
+impl<'s> Scheduler<'s> {
+    /// A scheduler of `slots`, which run the model of this configuration.
+    pub(crate) fn new(
+        slots: &'s mut dyn Slots,
+        config: Config,
+        jobs: Receiver<Job>,
+        control: Arc<Control>,
+        metrics: Arc<Metrics>,
+    ) -> Scheduler<'s> {
+        let count = slots.slots();
+        let running = (0..count).map(|_| None).collect();
+        let (queue, used) = (FairQueue::default(), vec![0; count]);
+        Scheduler { slots, config, jobs, control, metrics, queue, running, used, admitted: 0 }
+    }
+
+    /// Runs until nobody can send jobs any more.
+    pub(crate) fn run(mut self) {
+        while self.receive() {
+            // A panic is a bug, and must not end the answers of others for good.
+            if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
+                self.fail_all();
+            }
+        }
+    }
+
+    /// Takes new jobs; waits for one if there is nothing else to do. False if there will be none.
+    fn receive(&mut self) -> bool {
+        let idle = self.queue.is_empty() && self.running.iter().all(Option::is_none);
+        if idle {
+            match self.jobs.recv_timeout(IDLE) {
+                Ok(job) => self.queue.push(job),
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => self.queue.push(job),
+                Err(TryRecvError::Empty) => return true,
+                // What was begun is finished.
+                Err(TryRecvError::Disconnected) => return !idle,
+            }
+        }
+    }
+
+    /// One step of all sequences.
+    fn turn(&mut self) {
+        self.end_over();
+        self.admit();
+        self.step();
+        for slot in 0..self.running.len() {
+            let Some(running) = &mut self.running[slot] else { continue };
+            if !running.waiting().is_empty() || matches!(running.job.work, Work::Embed(_)) {
+                continue;
+            }
+            let outcome = running.draw(self.slots, slot, &self.config);
+            self.settle(slot, outcome);
+        }
+        let busy = self.running.iter().flatten().count();
+        self.metrics.busy_slots.store(busy as u64, Ordering::Relaxed);
+    }
+
+    /// Ends jobs whose client is gone or whose time is up.
+    fn end_over(&mut self) {
+        let (now, finishes) = (Instant::now(), self.control.finishes());
+        let left = |job: &Job| job.cancelled.load(Ordering::Relaxed) || job.events.is_closed();
+        for job in self.queue.remove_over(|job| left(job) || finishes || now >= job.deadline) {
+            let error = if finishes { ApiError::stopping() } else { ApiError::waited_too_long() };
+            let _ = job.events.try_send(Event::Failed(error));
+        }
+        for slot in 0..self.running.len() {
+            let Some(running) = &self.running[slot] else { continue };
+            let job = &running.job;
+            if left(job) {
+                self.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+                self.running[slot] = None;
+            } else if finishes || now >= job.deadline {
+                let event = match &job.work {
+                    Work::Generate(_) => Event::Ended { index: job.index, end: End::Interrupted },
+                    Work::Embed(_) if finishes => Event::Failed(ApiError::stopping()),
+                    Work::Embed(_) => Event::Failed(ApiError::waited_too_long()),
+                };
+                self.settle(slot, Outcome::Over(event));
+            }
+        }
+    }
+
+    /// Gives free slots to waiting jobs.
+    fn admit(&mut self) {
+        while self.running.iter().any(Option::is_none) {
+            let Some(mut job) = self.queue.pop() else { return };
+            job.place = None;
+            let Some(slot) = self.choose(&job) else { return };
+            let reuses = match &job.work {
+                Work::Generate(generation) => !generation.scores_prompt,
+                Work::Embed(_) => false,
+            };
+            let cached = match reuses {
+                true => self.slots.reuse(slot, &job.prompt),
+                false => {
+                    self.slots.clear(slot);
+                    0
+                }
+            };
+            self.admitted += 1;
+            self.used[slot] = self.admitted;
+            self.metrics.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
+            let begun = job.events.try_send(Event::Begun { index: job.index, cached });
+            let running = Running::new(job, self.admitted, cached, self.slots, self.config.vocab);
+            self.running[slot] = begun.is_ok().then_some(running);
+        }
+    }
+
+    /// The free slot for a job: the one that holds most of its prompt, if that is at least half of what the slot holds, and
+    /// otherwise the one that was not used for longest. So a conversation finds its own tokens again, and a new one that
+    /// shares a system message does not take the place of another.
+    fn choose(&mut self, job: &Job) -> Option<usize> {
+        let mut best: Option<(usize, usize)> = None;
+        let mut oldest: Option<usize> = None;
+        for slot in 0..self.running.len() {
+            if self.running[slot].is_some() {
+                continue;
+            }
+            if oldest.is_none_or(|oldest| self.used[slot] < self.used[oldest]) {
+                oldest = Some(slot);
+            }
+            let held = self.slots.tokens(slot);
+            let common = held.iter().zip(&job.prompt).take_while(|(a, b)| a == b).count();
+            if 2 * common >= held.len().max(1) && best.is_none_or(|(most, _)| common > most) {
+                best = Some((common, slot));
+            }
+        }
+        best.map(|(_, slot)| slot).or(oldest)
+    }
+
+    /// Runs the tokens that wait: those of answers first, then those of prompts, the oldest first.
+    fn step(&mut self) {
+        let answering = self.running.iter().flatten().any(Running::answers);
+        let mut order: Vec<usize> = (0..self.running.len()).filter(|&s| self.running[s].is_some()).collect();
+        order.sort_by_key(|&slot| {
+            self.running[slot].as_ref().map(|running| (!running.answers(), running.number))
+        });
+        let mut room = self.slots.batch();
+        let mut prompt_room = if answering { room.min(PROMPT_TOKENS) } else { room };
+        let mut parts: Vec<(usize, usize)> = Vec::with_capacity(order.len());
+        for slot in order {
+            let Some(running) = &mut self.running[slot] else { continue };
+            let most = if running.answers() { room } else { room.min(prompt_room) };
+            let (count, alone) = match running.next_run() {
+                Run::Step => (running.waiting().len().min(most), false),
+                Run::Alone(wanted) => (wanted.min(most), true),
+            };
+            if count == 0 {
+                continue;
+            }
+            room -= count;
+            if !running.answers() {
+                prompt_room -= count;
+            }
+            if alone {
+                let outcome = running.run_alone(self.slots, slot, count);
+                self.metrics.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
+                self.settle(slot, outcome);
+            } else {
+                parts.push((slot, count));
+            }
+        }
+        self.step_together(&parts);
+    }
+
+    /// Runs the next tokens of several slots in one step.
+    fn step_together(&mut self, parts: &[(usize, usize)]) {
+        if parts.is_empty() {
+            return;
+        }
+        let tokens = parts.iter().filter_map(|&(slot, count)| {
+            let tokens: &[Token] = self.running[slot].as_ref()?.waiting().get(..count)?;
+            Some(SlotTokens { slot, tokens })
+        });
+        let tokens: Vec<SlotTokens<'_>> = tokens.collect();
+        let ran = self.slots.step(&tokens);
+        self.metrics.steps.fetch_add(1, Ordering::Relaxed);
+        for &(slot, count) in parts {
+            match (&ran, &mut self.running[slot]) {
+                (Ok(()), Some(running)) => {
+                    let counter = match running.answers() {
+                        true => &self.metrics.answer_tokens,
+                        false => &self.metrics.prompt_tokens,
+                    };
+                    counter.fetch_add(count as u64, Ordering::Relaxed);
+                    running.advance(count);
+                }
+                (Err(error), Some(_)) => {
+                    let failed = Outcome::Over(Event::Failed(ApiError::internal(error)));
+                    self.settle(slot, failed);
+                    self.slots.clear(slot);
+                }
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// Frees the slot of a job that is over.
+    fn settle(&mut self, slot: usize, outcome: Outcome) {
+        if let Outcome::Over(event) = outcome
+            && let Some(running) = self.running[slot].take()
+            && running.job.events.try_send(event).is_err()
+        {
+            self.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// After a panic: nothing is known about the sequences.
+    fn fail_all(&mut self) {
+        for slot in 0..self.running.len() {
+            let failed = Event::Failed(ApiError::internal(&"the scheduler panicked, which is a bug"));
+            self.settle(slot, Outcome::Over(failed));
+            self.slots.clear(slot);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Several sequences of one model: what the scheduler drives.
+
+use thimble_runtime::Token;
+use thimble_runtime::sampler::{Sampler, TokenMask};
+use thimble_runtime::session::SessionError;
+
+/// Tokens to append to the sequence of a slot.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotTokens<'t> {
+    /// The slot.
+    pub slot: usize,
+    /// At least one token.
+    pub tokens: &'t [Token],
+}
+
+/// Several sequences of one model, each in a slot. Slots count from 0; a slot that does not exist is a bug of the caller, and
+/// may panic.
+pub trait Slots {
+    /// Number of slots.
+    fn slots(&self) -> usize;
+    /// Capacity of each slot in tokens.
+    fn context(&self) -> usize;
+    /// Hidden size: the length of a hidden state.
+    fn hidden(&self) -> usize;
+    /// Most tokens of one step, those of all slots together.
+    fn batch(&self) -> usize;
+    /// The tokens in a slot.
+    fn tokens(&mut self, slot: usize) -> &[Token];
+    /// Rewinds a slot to the longest common prefix with `tokens`, at most all of them but the last; returns its length.
+    fn reuse(&mut self, slot: usize, tokens: &[Token]) -> usize;
+    /// Empties a slot.
+    fn clear(&mut self, slot: usize);
+    /// Appends tokens to slots, each slot at most once, and computes the logits after the last token of each part.
+    ///
+    /// # Errors
+    /// Tokens that a sequence refuses; all sequences are then unchanged, or hold all of their part.
+    fn step(&mut self, parts: &[SlotTokens<'_>]) -> Result<(), SessionError>;
+    /// The logits after the last token of a slot, `[vocab]`, which the caller may change.
+    fn logits(&mut self, slot: usize) -> &mut [f32];
+    /// Draws the next token of a slot from its logits.
+    fn sample(&mut self, slot: usize, sampler: &mut Sampler<'_>) -> Token;
+    /// Draws the next token of a slot among those that `mask` allows; `None` if it allows none of the vocabulary.
+    fn sample_masked(
+        &mut self,
+        slot: usize,
+        sampler: &mut Sampler<'_>,
+        mask: TokenMask<'_>,
+    ) -> Option<Token>;
+    /// Appends `tokens` to a slot and calls `each(index, logits)` with the logits after each of them, `[vocab]`.
+    ///
+    /// # Errors
+    /// Tokens that the sequence refuses.
+    fn append(
+        &mut self,
+        slot: usize,
+        tokens: &[Token],
+        each: &mut dyn FnMut(usize, &mut [f32]),
+    ) -> Result<(), SessionError>;
+    /// Appends `tokens` to a slot and calls `each` with the hidden state of each of them, `[hidden]`.
+    ///
+    /// # Errors
+    /// Tokens that the sequence refuses.
+    fn hidden_states(
+        &mut self,
+        slot: usize,
+        tokens: &[Token],
+        each: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), SessionError>;
+}
