@@ -170,6 +170,24 @@ impl Workspace {
     }
 }
 
+#[cfg(feature = "serve")]
+impl Workspace {
+    /// The slots of the model, each with these adapters, on the CPU.
+    pub(crate) fn slots<'a>(
+        &'a mut self,
+        file: &ModelFile<'a>,
+        plan: &InferencePlan,
+        adapters: &'a Adapters,
+    ) -> Result<thimble_host::Slots<'a>, Failure> {
+        let slots = thimble_host::slots(file, plan, &mut self.memory, &self.pool);
+        let mut slots = slots.map_err(Failure::other)?;
+        for slot in 0..slots.slots() {
+            slots.set_adapters(slot, &adapters.weighted()?).map_err(Failure::other)?;
+        }
+        Ok(slots)
+    }
+}
+
 /// What to do about a text that is too long: a longer context helps only if the model has one.
 pub(crate) fn too_long_remedy(plan: &InferencePlan, config: &Config) -> String {
     match plan.context() < config.context {

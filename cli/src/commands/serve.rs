@@ -13,8 +13,8 @@ use clap::Args;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use thimble_host::InferenceSettings;
-use thimble_serve::{OptionsError, ServeError, ServeOptions, ServedModel, Server, SessionSlots};
+use thimble_host::{BackendKind, InferenceSettings};
+use thimble_serve::{OptionsError, ServeError, ServeOptions, ServedModel, Server, SessionSlot};
 
 /// Slots if no flag gives a number.
 const SLOTS: usize = 4;
@@ -29,9 +29,9 @@ pub(crate) struct Flags {
     /// What requests call the model [default: the name that was given, or the name of the file]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Answer N requests at a time; each has a context of its own
-    #[arg(long, value_name = "N", default_value_t = SLOTS, value_parser = at_least_one, allow_negative_numbers = true)]
-    parallel: usize,
+    /// Answer N requests at a time; each has a context of its own. A GPU answers one [default: 4, or 1 on a GPU]
+    #[arg(long, value_name = "N", value_parser = at_least_one, allow_negative_numbers = true)]
+    parallel: Option<usize>,
     /// Print nothing but errors: no line for each request
     #[arg(long, short)]
     quiet: bool,
@@ -119,7 +119,9 @@ impl Job {
             api_keys.extend(lines.map(str::to_string));
             if api_keys.len() == before {
                 let path = path.display();
-                return Err(Failure::Usage(format!("--api-key-file: {path} has no key, expected one on each line")));
+                return Err(Failure::Usage(format!(
+                    "--api-key-file: {path} has no key, expected one on each line"
+                )));
             }
         }
         let seconds = Duration::from_secs;
@@ -151,30 +153,40 @@ impl Job {
             context: Some(file.config().context.min(CONTEXT)),
             ..InferenceSettings::default()
         };
-        let plan = mapped.plan(&machine.settings(needed))?;
+        let settings = machine.settings(needed);
+        let plan = mapped.plan(&settings)?;
+        let gpu = plan.backend() != BackendKind::Cpu;
+        let slots = match (*parallel, gpu) {
+            (None, true) | (Some(1), true) => 1,
+            (parallel, false) => parallel.unwrap_or(SLOTS),
+            (Some(_), true) => {
+                let reason =
+                    "--parallel: a GPU answers one request at a time; leave it out, or use --backend cpu";
+                return Err(Failure::Usage(reason.to_string()));
+            }
+        };
         let server = Server::bind(self.options).map_err(|error| match error {
             ServeError::Options(error) => refused(&error),
             other => Failure::other(other),
         })?;
-        let mut workspaces = Vec::with_capacity(*parallel);
-        for _ in 0..*parallel {
-            workspaces.push(Workspace::new(&plan)?);
-        }
-        let mut sessions = Vec::with_capacity(*parallel);
-        for workspace in &mut workspaces {
-            sessions.push(workspace.generator(&file, &plan, &adapters)?);
-        }
-        let slots = SessionSlots::new(sessions);
-        let mut slots = slots.ok_or_else(|| Failure::Usage("--parallel: expected at least 1".to_string()))?;
         let name = name.clone().unwrap_or_else(|| self.location.name());
         if !quiet {
+            let (address, context) = (server.address(), plan.context());
             terminal::note(&format!(
-                "{name} is served at http://{}: {parallel} at a time, {} tokens of context each; Ctrl-C ends it",
-                server.address(),
-                plan.context(),
+                "{name} is served at http://{address}: {slots} at a time, {context} tokens of context each; Ctrl-C ends it"
             ));
         }
-        server.run(ServedModel { file, name }, &mut slots, true).map_err(Failure::other)
+        let model = ServedModel { file, name };
+        if gpu {
+            let mut workspace = Workspace::new(&plan)?;
+            let session = workspace.generator(&file, &plan, &adapters)?;
+            let mut session = SessionSlot::new(session);
+            return server.run(model, &mut session, true).map_err(Failure::other);
+        }
+        let plan = mapped.plan(&InferenceSettings { sequences: Some(slots), ..settings })?;
+        let mut workspace = Workspace::new(&plan)?;
+        let mut slots = workspace.slots(&file, &plan, &adapters)?;
+        server.run(model, &mut slots, true).map_err(Failure::other)
     }
 }
 

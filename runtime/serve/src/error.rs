@@ -45,8 +45,7 @@ impl ApiError {
 
     /// A prompt that is longer than the context.
     pub(crate) fn too_long(param: &str, found: usize, room: usize) -> ApiError {
-        let message =
-            format!("{param} has {found} tokens, but the context has room for {room}: shorten it");
+        let message = format!("{param} has {found} tokens, but the context has room for {room}: shorten it");
         ApiError::invalid(Some(param), message).with_code("context_length_exceeded")
     }
 
@@ -82,7 +81,8 @@ impl ApiError {
 
     /// A body that is longer than allowed.
     pub(crate) fn too_large(limit: usize) -> ApiError {
-        let message = format!("the body has more than {limit} bytes; --max-body of `thimble serve` allows more");
+        let message =
+            format!("the body has more than {limit} bytes; --max-body of `thimble serve` allows more");
         let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message);
         error.with_code("request_too_large").closing()
     }

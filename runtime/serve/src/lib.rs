@@ -1,6 +1,6 @@
 //! A local server with OpenAI's HTTP API: many answers at a time from one model.
 //!
-//! [`Server::bind`] opens the socket, [`Server::run`] serves a model with [`Slots`], its sequences, until it is stopped.
+//! [`Server::bind`] opens the socket, [`Server::run`] serves a model with a [`SlotRunner`], which runs its sequences, until it is stopped.
 #![deny(unsafe_code)]
 
 mod answer;
@@ -18,5 +18,5 @@ mod vocabulary;
 
 pub use model::ServedModel;
 pub use options::{OptionsError, ServeOptions};
-pub use schedule::{SessionSlots, SlotTokens, Slots};
+pub use schedule::{SessionSlot, SlotRunner};
 pub use server::{ServeError, Server, Stopper};

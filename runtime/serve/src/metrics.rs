@@ -43,7 +43,10 @@ impl Metrics {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut add = |name: &str, kind: &str, help: &str, value: u64| {
             // Writing to a string cannot fail.
-            let _ = writeln!(out, "# HELP thimble_{name} {help}\n# TYPE thimble_{name} {kind}\nthimble_{name} {value}");
+            let _ = writeln!(
+                out,
+                "# HELP thimble_{name} {help}\n# TYPE thimble_{name} {kind}\nthimble_{name} {value}"
+            );
         };
         add("prompt_tokens_total", "counter", "Prompt tokens computed", load(&self.prompt_tokens));
         add("cached_tokens_total", "counter", "Prompt tokens found in a slot", load(&self.cached_tokens));

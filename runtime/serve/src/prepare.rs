@@ -12,7 +12,9 @@ use crate::schedule::{Generation, Work};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use thimble_chat::tools::{ToolChoice, ToolDefinition};
-use thimble_chat::{ChatError, ChatPrompt, TokenConstraint, Toolset, encode_chat, encode_text, opens_reasoning};
+use thimble_chat::{
+    ChatError, ChatPrompt, TokenConstraint, Toolset, encode_chat, encode_text, opens_reasoning,
+};
 use thimble_grammar::{Grammar, GrammarLimits, GrammarSource, Vocabulary, tool_grammar};
 use thimble_host::encode_prompt_text;
 use thimble_runtime::Token;
@@ -81,7 +83,9 @@ impl<'f> Preparer<'f> {
         let calls = tools.as_ref().is_some_and(|tools| *tools.choice() != ToolChoice::None);
         let source = match (shaped, &tools) {
             (Some((param, _)), Some(_)) if calls => {
-                let message = format!("{param} and tools that may be called exclude each other: set tool_choice to none");
+                let message = format!(
+                    "{param} and tools that may be called exclude each other: set tool_choice to none"
+                );
                 return Err(ApiError::invalid(Some(param), message));
             }
             (Some(shaped), _) => Some(shaped),
@@ -145,14 +149,16 @@ impl<'f> Preparer<'f> {
             let (prompt, text) = match input {
                 Input::Text(text) => {
                     let tokens = encode_prompt_text(&self.file, &text);
-                    (tokens.map_err(|error| ApiError::invalid(Some("prompt"), error.to_string()))?, Some(text))
+                    (
+                        tokens.map_err(|error| ApiError::invalid(Some("prompt"), error.to_string()))?,
+                        Some(text),
+                    )
                 }
                 Input::Tokens(ids) => (ids.into_iter().map(Token).collect(), None),
             };
             self.check_prompt("prompt", &prompt, usize::from(max_tokens > 0))?;
-            let text = || {
-                text.or_else(|| thimble_chat::decode(&self.file.tokenizer(), &prompt)).unwrap_or_default()
-            };
+            let text =
+                || text.or_else(|| thimble_chat::decode(&self.file.tokenizer(), &prompt)).unwrap_or_default();
             let echo = echo.then(text);
             sequences.push(Sequence { works: settings.works(number * choices, choices)?, prompt, echo });
         }
@@ -198,7 +204,8 @@ impl<'f> Preparer<'f> {
             };
         }
         let refused = |error: &dyn std::fmt::Display| ApiError::invalid(Some("tools"), error.to_string());
-        let tools = ToolDefinition::read(&Value::Array(tools).to_string()).map_err(|error| refused(&error))?;
+        let tools =
+            ToolDefinition::read(&Value::Array(tools).to_string()).map_err(|error| refused(&error))?;
         let tools = Toolset::new(&self.file, tools, choice.unwrap_or_default());
         Ok(Some(tools.map_err(|error| refused(&error))?))
     }
@@ -257,7 +264,9 @@ const MOST_SEQUENCES: usize = 2048;
 
 fn check_count(param: &str, texts: usize, choices: usize) -> Result<(), ApiError> {
     if texts == 0 || texts.saturating_mul(choices) > MOST_SEQUENCES {
-        let message = format!("{param} has {texts} texts, expected 1 to {MOST_SEQUENCES}, counted with the answers to each");
+        let message = format!(
+            "{param} has {texts} texts, expected 1 to {MOST_SEQUENCES}, counted with the answers to each"
+        );
         return Err(ApiError::invalid(Some(param), message));
     }
     Ok(())

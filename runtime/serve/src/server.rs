@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::model::ServedModel;
 use crate::options::{OptionsError, ServeOptions};
 use crate::prepare::Preparer;
-use crate::schedule::{Scheduler, Slots};
+use crate::schedule::{Scheduler, SlotRunner};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +86,12 @@ impl Server {
     ///
     /// # Errors
     /// The system has no threads for it.
-    pub fn run(self, model: ServedModel<'_>, slots: &mut dyn Slots, signals: bool) -> Result<(), ServeError> {
+    pub fn run(
+        self,
+        model: ServedModel<'_>,
+        slots: &mut dyn SlotRunner,
+        signals: bool,
+    ) -> Result<(), ServeError> {
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("http").enable_all().build();
         let runtime = runtime.map_err(ServeError::Start)?;
         if signals {

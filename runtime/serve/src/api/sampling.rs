@@ -61,10 +61,15 @@ impl SamplingFields {
                 "frequency_penalty",
                 "presence_penalty",
             ];
-            let named = |field: &&&str| text.starts_with(&field.replace('_', match **field {
-                "top_p" | "min_p" => "-",
-                _ => " ",
-            }));
+            let named = |field: &&&str| {
+                text.starts_with(&field.replace(
+                    '_',
+                    match **field {
+                        "top_p" | "min_p" => "-",
+                        _ => " ",
+                    },
+                ))
+            };
             ApiError::invalid(fields.iter().find(named).copied(), text)
         })?;
         Ok(sampling)

@@ -56,7 +56,9 @@ pub(crate) async fn read_object(
     if let Some(kind) = headers.get(header::CONTENT_TYPE) {
         let kind = kind.to_str().unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+        if essence != "application/json"
+            && !(essence.starts_with("application/") && essence.ends_with("+json"))
+        {
             return Err(ApiError::media_type(kind));
         }
     }
@@ -65,8 +67,7 @@ pub(crate) async fn read_object(
         return Err(ApiError::too_large(max));
     }
     let reading = read(memory, request.into_body(), max);
-    let (bytes, permits) =
-        timeout(options.idle_time, reading).await.map_err(|_| ApiError::slow_body())??;
+    let (bytes, permits) = timeout(options.idle_time, reading).await.map_err(|_| ApiError::slow_body())??;
     let object = crate::api::object(&bytes)?;
     Ok(ReadBody { object, permits })
 }
@@ -79,7 +80,8 @@ async fn read(
 ) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
     let (mut bytes, mut permits): (Vec<u8>, Option<OwnedSemaphorePermit>) = (Vec::new(), None);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::invalid(None, format!("the body ended early: {error}")))?;
+        let frame =
+            frame.map_err(|error| ApiError::invalid(None, format!("the body ended early: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > max - bytes.len() {
             return Err(ApiError::too_large(max));

@@ -165,15 +165,33 @@ mod tests {
     fn only_names_of_this_host_are_served() {
         let local = guard("127.0.0.1:8080", |options| options.allowed_hosts.push("Model.Example".to_owned()));
         let known = [
-            "localhost", "LOCALHOST:8080", "localhost.", "127.0.0.1", "127.0.0.1:1", "[::1]:8080", "127.9.9.9",
-            "[::ffff:127.0.0.1]", "model.example:443",
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "127.9.9.9",
+            "[::ffff:127.0.0.1]",
+            "model.example:443",
         ];
         for name in known {
             assert!(local.serves(name), "{name}");
         }
         let others = [
-            "", ":80", "evil.example", "localhost.evil.example", "evil.example:8080", "10.0.0.1", "[::1", "[fe80::1]",
-            "localhost:http", "localhost:99999", "a@localhost", "localhost, evil.example", "127.0.0.1.evil.example",
+            "",
+            ":80",
+            "evil.example",
+            "localhost.evil.example",
+            "evil.example:8080",
+            "10.0.0.1",
+            "[::1",
+            "[fe80::1]",
+            "localhost:http",
+            "localhost:99999",
+            "a@localhost",
+            "localhost, evil.example",
+            "127.0.0.1.evil.example",
         ];
         for name in others {
             assert!(!local.serves(name), "{name}");
@@ -194,7 +212,8 @@ mod tests {
             request.body(()).unwrap()
         };
         let closed = guard("127.0.0.1:8080", |_| {});
-        let some = guard("127.0.0.1:8080", |options| options.cors_origins.push("http://a.example".to_owned()));
+        let some =
+            guard("127.0.0.1:8080", |options| options.cors_origins.push("http://a.example".to_owned()));
         let all = guard("127.0.0.1:8080", |options| options.cors_origins.push("*".to_owned()));
         for (origin, by_default, by_some) in [
             (None, true, true),
@@ -208,7 +227,8 @@ mod tests {
             assert_eq!(some.check_source(&request(origin)).is_ok(), by_some, "{origin:?}");
             assert!(all.check_source(&request(origin)).is_ok(), "{origin:?}");
         }
-        let twice = Request::builder().header("host", "localhost").header("host", "localhost").body(()).unwrap();
+        let twice =
+            Request::builder().header("host", "localhost").header("host", "localhost").body(()).unwrap();
         assert!(closed.check_source(&twice).is_err());
         assert!(closed.check_source(&Request::builder().body(()).unwrap()).is_err());
         let absolute = Request::builder().uri("http://evil.example/v1/models").header("host", "localhost");
@@ -227,7 +247,15 @@ mod tests {
         };
         assert_eq!(check(Some("Bearer one")), Some(0));
         assert_eq!(check(Some("bearer two ")), Some(1));
-        for wrong in [None, Some(""), Some("one"), Some("Bearer"), Some("Bearer "), Some("Bearer on"), Some("Basic one")] {
+        for wrong in [
+            None,
+            Some(""),
+            Some("one"),
+            Some("Bearer"),
+            Some("Bearer "),
+            Some("Bearer on"),
+            Some("Basic one"),
+        ] {
             assert_eq!(check(wrong), None, "{wrong:?}");
         }
     }

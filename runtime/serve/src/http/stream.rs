@@ -120,8 +120,8 @@ impl Reply {
                     });
                     new.insert("tool_calls".to_owned(), calls.collect());
                 }
-                let scores = has_scores(&delta.tokens)
-                    .then(|| chat_log_probabilities(&delta.tokens, &self.table));
+                let scores =
+                    has_scores(&delta.tokens).then(|| chat_log_probabilities(&delta.tokens, &self.table));
                 json!({ "index": index, "delta": new, "logprobs": scores, "finish_reason": finish })
             }
             Kind::Completion => {
@@ -270,8 +270,7 @@ fn whole_choice(reply: &Reply, mut choice: Delta) -> Value {
     if reply.kind == Kind::Completion {
         let mut tokens = choice.prompt;
         tokens.append(&mut choice.tokens);
-        let scores =
-            has_scores(&tokens).then(|| completion_log_probabilities(&tokens, &reply.table, &mut 0));
+        let scores = has_scores(&tokens).then(|| completion_log_probabilities(&tokens, &reply.table, &mut 0));
         return json!({
             "index": choice.index, "text": choice.text, "logprobs": scores, "finish_reason": finish,
         });

@@ -24,7 +24,11 @@ impl TimedStream {
     }
 
     /// The result of a write, or the end of its time.
-    fn within_limit<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn within_limit<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        done: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if done.is_ready() {
             self.waiting = None;
             return done;

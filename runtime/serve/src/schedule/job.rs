@@ -33,6 +33,16 @@ pub(crate) struct Job {
     pub(crate) place: Option<QueuePlace>,
 }
 
+impl Job {
+    /// Whether tokens that a slot holds already need not run again.
+    pub(crate) fn reuses(&self) -> bool {
+        match &self.work {
+            Work::Generate(generation) => !generation.scores_prompt,
+            Work::Embed(_) => false,
+        }
+    }
+}
+
 /// What to do with the tokens of a job.
 pub(crate) enum Work {
     /// Answer them.

@@ -1,17 +1,16 @@
 //! Which sequence runs when, on a thread that owns all of them.
 
+mod host_slots;
 mod job;
 mod queue;
 mod running;
 mod scheduler;
-mod session_slots;
+mod session_slot;
 mod slots;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use job::{
-    ClientId, Event, Generation, Job, QueueCount, ReportedToken, TokenScores, Work,
-};
+pub(crate) use job::{ClientId, Event, Generation, Job, QueueCount, ReportedToken, TokenScores, Work};
 pub(crate) use scheduler::Scheduler;
-pub use session_slots::SessionSlots;
-pub use slots::{SlotTokens, Slots};
+pub use session_slot::SessionSlot;
+pub use slots::SlotRunner;

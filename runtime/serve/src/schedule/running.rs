@@ -1,7 +1,7 @@
 //! A job that has a slot.
 
 use super::job::{Event, Generation, Job, ReportedToken, TokenScores, Work};
-use super::slots::Slots;
+use super::slots::SlotRunner;
 use crate::error::ApiError;
 use thimble_chat::{ConstraintError, End, Step, TokenSource, next_tokens};
 use thimble_host::LogProbabilities;
@@ -45,7 +45,7 @@ pub(crate) enum Outcome {
 
 impl Running {
     /// Begins a job in a slot that holds the first `cached` tokens of its prompt.
-    pub(crate) fn new(job: Job, number: u64, cached: usize, slots: &dyn Slots, vocab: usize) -> Running {
+    pub(crate) fn new(job: Job, number: u64, cached: usize, slots: &dyn SlotRunner, vocab: usize) -> Running {
         let pending = job.prompt[cached..].to_vec();
         let (mut kept, mut sum) = (None, Vec::new());
         match &job.work {
@@ -65,6 +65,11 @@ impl Running {
     /// Whether it has begun to answer.
     pub(crate) fn answers(&self) -> bool {
         self.produced > 0
+    }
+
+    /// Whether it computes a prompt that `other` can go on from.
+    pub(crate) fn prepares(&self, other: &Job) -> bool {
+        !self.answers() && other.reuses() && self.job.reuses() && self.job.prompt == other.prompt
     }
 
     /// How its tokens run next.
@@ -88,7 +93,7 @@ impl Running {
     }
 
     /// Runs the next `count` tokens alone in `slot`.
-    pub(crate) fn run_alone(&mut self, slots: &mut dyn Slots, slot: usize, count: usize) -> Outcome {
+    pub(crate) fn run_alone(&mut self, slots: &mut dyn SlotRunner, slot: usize, count: usize) -> Outcome {
         let tokens = &self.pending[self.ran..self.ran + count];
         let ran = match &self.job.work {
             Work::Embed(pooling) => {
@@ -135,7 +140,7 @@ impl Running {
     }
 
     /// Draws the next tokens from the logits of `slot`.
-    pub(crate) fn draw(&mut self, slots: &mut dyn Slots, slot: usize, config: &Config) -> Outcome {
+    pub(crate) fn draw(&mut self, slots: &mut dyn SlotRunner, slot: usize, config: &Config) -> Outcome {
         let Work::Generate(generation) = &mut self.job.work else { return Outcome::Goes };
         if generation.scores_prompt && self.produced == 0 && self.job.prompt.len() == 1 {
             let tokens = vec![ReportedToken { token: self.job.prompt[0], log_probabilities: None }];
@@ -201,7 +206,7 @@ fn refused(error: &ConstraintError) -> ApiError {
 
 /// The sequence of a slot as a source of tokens.
 struct SlotSource<'s> {
-    slots: &'s mut dyn Slots,
+    slots: &'s mut dyn SlotRunner,
     slot: usize,
     sampler: &'s mut Sampler<'static>,
     biases: &'s [(Token, f32)],
@@ -214,7 +219,7 @@ impl SlotSource<'_> {
     /// Calls `draw` with the biased sampler, between what keeps log-probabilities.
     fn with_sampler<T>(
         &mut self,
-        draw: impl FnOnce(&mut dyn Slots, &mut Sampler<'_>) -> T,
+        draw: impl FnOnce(&mut dyn SlotRunner, &mut Sampler<'_>) -> T,
         token: impl FnOnce(&T) -> Option<Token>,
     ) -> T {
         if let Some(kept) = &mut self.kept {

@@ -3,7 +3,7 @@
 use super::job::{Event, Job, Work};
 use super::queue::FairQueue;
 use super::running::{Outcome, Run, Running};
-use super::slots::{SlotTokens, Slots};
+use super::slots::SlotRunner;
 use crate::control::Control;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -15,15 +15,18 @@ use std::time::{Duration, Instant};
 use thimble_chat::End;
 use thimble_runtime::Token;
 use thimble_runtime::format::Config;
+use thimble_runtime::sequences::Part;
 
 /// Most prompt tokens of a step in which answers go on: they should not wait long.
 const PROMPT_TOKENS: usize = 64;
+/// Fewest tokens that are copied from another slot.
+const COPIED_TOKENS: usize = 16;
 /// How long the scheduler sleeps at most: it looks at deadlines and at the end of the server.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// Runs jobs in slots: continuous batching, in which sequences join and leave between tokens.
 pub(crate) struct Scheduler<'s> {
-    slots: &'s mut dyn Slots,
+    slots: &'s mut dyn SlotRunner,
     config: Config,
     jobs: Receiver<Job>,
     control: Arc<Control>,
@@ -38,7 +41,7 @@ pub(crate) struct Scheduler<'s> {
 impl<'s> Scheduler<'s> {
     /// A scheduler of `slots`, which run the model of this configuration.
     pub(crate) fn new(
-        slots: &'s mut dyn Slots,
+        slots: &'s mut dyn SlotRunner,
         config: Config,
         jobs: Receiver<Job>,
         control: Arc<Control>,
@@ -124,16 +127,21 @@ impl<'s> Scheduler<'s> {
 
     /// Gives free slots to waiting jobs.
     fn admit(&mut self) {
+        // They go on from a prompt that another slot is about to compute.
+        let mut waiting = Vec::new();
         while self.running.iter().any(Option::is_none) {
-            let Some(mut job) = self.queue.pop() else { return };
+            let Some(mut job) = self.queue.pop() else { break };
+            if self.slots.copies() && self.running.iter().flatten().any(|running| running.prepares(&job)) {
+                waiting.push(job);
+                continue;
+            }
             job.place = None;
-            let Some(slot) = self.choose(&job) else { return };
-            let reuses = match &job.work {
-                Work::Generate(generation) => !generation.scores_prompt,
-                Work::Embed(_) => false,
-            };
-            let cached = match reuses {
-                true => self.slots.reuse(slot, &job.prompt),
+            let Some(slot) = self.choose(&job) else { break };
+            let cached = match job.reuses() {
+                true => {
+                    self.copy_prefix(&job, slot);
+                    self.slots.reuse(slot, &job.prompt)
+                }
                 false => {
                     self.slots.clear(slot);
                     0
@@ -146,6 +154,7 @@ impl<'s> Scheduler<'s> {
             let running = Running::new(job, self.admitted, cached, self.slots, self.config.vocab);
             self.running[slot] = begun.is_ok().then_some(running);
         }
+        waiting.into_iter().for_each(|job| self.queue.push(job));
     }
 
     /// The free slot for a job: the one that holds most of its prompt, if that is at least half of what the slot holds, and
@@ -161,13 +170,35 @@ impl<'s> Scheduler<'s> {
             if oldest.is_none_or(|oldest| self.used[slot] < self.used[oldest]) {
                 oldest = Some(slot);
             }
-            let held = self.slots.tokens(slot);
-            let common = held.iter().zip(&job.prompt).take_while(|(a, b)| a == b).count();
-            if 2 * common >= held.len().max(1) && best.is_none_or(|(most, _)| common > most) {
+            let common = self.common(slot, job);
+            let held = self.slots.tokens(slot).len();
+            if common > 0 && 2 * common >= held && best.is_none_or(|(most, _)| common > most) {
                 best = Some((common, slot));
             }
         }
         best.map(|(_, slot)| slot).or(oldest)
+    }
+
+    /// Copies the beginning of a prompt from another slot, if that saves enough.
+    fn copy_prefix(&mut self, job: &Job, slot: usize) {
+        if !self.slots.copies() {
+            return;
+        }
+        let own = self.common(slot, job);
+        let others = (0..self.running.len()).filter(|&other| other != slot);
+        let others: Vec<(usize, usize)> = others.map(|other| (self.common(other, job), other)).collect();
+        if let Some(&(common, other)) = others.iter().max()
+            && common >= own + COPIED_TOKENS
+        {
+            // Without the copy, the prompt is computed.
+            let _ = self.slots.copy(other, slot);
+        }
+    }
+
+    /// Tokens at the beginning that a slot and a prompt have in common.
+    fn common(&mut self, slot: usize, job: &Job) -> usize {
+        let held = self.slots.tokens(slot);
+        held.iter().zip(&job.prompt).take_while(|(a, b)| a == b).count()
     }
 
     /// Runs the tokens that wait: those of answers first, then those of prompts, the oldest first.
@@ -212,9 +243,9 @@ impl<'s> Scheduler<'s> {
         }
         let tokens = parts.iter().filter_map(|&(slot, count)| {
             let tokens: &[Token] = self.running[slot].as_ref()?.waiting().get(..count)?;
-            Some(SlotTokens { slot, tokens })
+            Some(Part { slot, tokens })
         });
-        let tokens: Vec<SlotTokens<'_>> = tokens.collect();
+        let tokens: Vec<Part<'_>> = tokens.collect();
         let ran = self.slots.step(&tokens);
         self.metrics.steps.fetch_add(1, Ordering::Relaxed);
         for &(slot, count) in parts {

@@ -2,20 +2,12 @@
 
 use thimble_runtime::Token;
 use thimble_runtime::sampler::{Sampler, TokenMask};
+use thimble_runtime::sequences::Part;
 use thimble_runtime::session::SessionError;
-
-/// Tokens to append to the sequence of a slot.
-#[derive(Clone, Copy, Debug)]
-pub struct SlotTokens<'t> {
-    /// The slot.
-    pub slot: usize,
-    /// At least one token.
-    pub tokens: &'t [Token],
-}
 
 /// Several sequences of one model, each in a slot. Slots count from 0; a slot that does not exist is a bug of the caller, and
 /// may panic.
-pub trait Slots {
+pub trait SlotRunner {
     /// Number of slots.
     fn slots(&self) -> usize;
     /// Capacity of each slot in tokens.
@@ -28,24 +20,31 @@ pub trait Slots {
     fn tokens(&mut self, slot: usize) -> &[Token];
     /// Rewinds a slot to the longest common prefix with `tokens`, at most all of them but the last; returns its length.
     fn reuse(&mut self, slot: usize, tokens: &[Token]) -> usize;
+    /// Whether [`SlotRunner::copy`] works.
+    fn copies(&self) -> bool {
+        false
+    }
+    /// Replaces the tokens of slot `to` by those of slot `from`, without computing them; both have the same adapters.
+    ///
+    /// # Errors
+    /// The slots cannot be copied; nothing has changed then.
+    fn copy(&mut self, _from: usize, _to: usize) -> Result<(), SessionError> {
+        Err(SessionError::Empty)
+    }
     /// Empties a slot.
     fn clear(&mut self, slot: usize);
     /// Appends tokens to slots, each slot at most once, and computes the logits after the last token of each part.
     ///
     /// # Errors
     /// Tokens that a sequence refuses; all sequences are then unchanged, or hold all of their part.
-    fn step(&mut self, parts: &[SlotTokens<'_>]) -> Result<(), SessionError>;
+    fn step(&mut self, parts: &[Part<'_>]) -> Result<(), SessionError>;
     /// The logits after the last token of a slot, `[vocab]`, which the caller may change.
     fn logits(&mut self, slot: usize) -> &mut [f32];
     /// Draws the next token of a slot from its logits.
     fn sample(&mut self, slot: usize, sampler: &mut Sampler<'_>) -> Token;
     /// Draws the next token of a slot among those that `mask` allows; `None` if it allows none of the vocabulary.
-    fn sample_masked(
-        &mut self,
-        slot: usize,
-        sampler: &mut Sampler<'_>,
-        mask: TokenMask<'_>,
-    ) -> Option<Token>;
+    fn sample_masked(&mut self, slot: usize, sampler: &mut Sampler<'_>, mask: TokenMask<'_>)
+    -> Option<Token>;
     /// Appends `tokens` to a slot and calls `each(index, logits)` with the logits after each of them, `[vocab]`.
     ///
     /// # Errors

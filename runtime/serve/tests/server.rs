@@ -1,0 +1,3 @@
+//! x
+#[path = "../../../tests/tests/tiny/mod.rs"]
+mod tiny;
