@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use thimble_host::{BackendKind, InferenceSettings};
-use thimble_serve::{OptionsError, ServeError, ServeOptions, ServedModel, Server, SessionSlot};
+use thimble_serve::{ApiKey, OptionsError, ServeError, ServeOptions, ServedModel, Server, SessionSlot};
 
 /// Slots if no flag gives a number.
 const SLOTS: usize = 4;
@@ -126,7 +126,7 @@ impl Job {
         }
         let seconds = Duration::from_secs;
         let options = ServeOptions {
-            api_keys,
+            api_keys: api_keys.into_iter().map(ApiKey).collect(),
             allowed_hosts: allowed_host.clone(),
             cors_origins: cors.clone(),
             queue: flags.limits.queue,

@@ -17,6 +17,6 @@ mod server;
 mod vocabulary;
 
 pub use model::ServedModel;
-pub use options::{OptionsError, ServeOptions};
+pub use options::{ApiKey, OptionsError, ServeOptions};
 pub use schedule::{SessionSlot, SlotRunner};
 pub use server::{ServeError, Server, Stopper};

@@ -1,5 +1,6 @@
 //! What a server is told when it starts.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use thiserror::Error;
@@ -10,7 +11,7 @@ pub struct ServeOptions {
     /// Where it listens.
     pub address: SocketAddr,
     /// Keys, one of which a request has to have; none is needed if there are none, which only a loopback address allows.
-    pub api_keys: Vec<String>,
+    pub api_keys: Vec<ApiKey>,
     /// Names that a request may call this server by, beside those of its address.
     pub allowed_hosts: Vec<String>,
     /// Origins of pages that may use the API, such as `http://localhost:3000`, or `*` for all.
@@ -29,6 +30,16 @@ pub struct ServeOptions {
     pub grace_time: Duration,
     /// Whether a line for each request goes to stderr.
     pub logs: bool,
+}
+
+/// A secret that requests have to know. Its debug form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(pub String);
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(...)")
+    }
 }
 
 /// Why options are refused.
@@ -74,7 +85,8 @@ impl ServeOptions {
         if !self.address.ip().to_canonical().is_loopback() && self.api_keys.is_empty() {
             return Err(OptionsError::NoKey(self.address.ip()));
         }
-        let visible = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+        let visible =
+            |ApiKey(key): &ApiKey| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
         if !self.api_keys.iter().all(visible) {
             return Err(OptionsError::Key);
         }

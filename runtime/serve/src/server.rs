@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::model::ServedModel;
 use crate::options::{OptionsError, ServeOptions};
 use crate::prepare::Preparer;
-use crate::schedule::{Scheduler, SlotRunner};
+use crate::schedule::{ModelTokens, Scheduler, SlotRunner};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -104,7 +104,10 @@ impl Server {
         let app = App::new(self.options, &model, preparations, jobs, state);
         let app = app.with_slots(slots.slots(), slots.context());
         let preparer = Preparer::new(model.file, slots.context());
-        let scheduler = Scheduler::new(slots, *model.file.config(), to_schedule, control, metrics);
+        let config = model.file.config();
+        let tokens =
+            ModelTokens { vocab: config.vocab, stop: config.stop.iter().flatten().copied().collect() };
+        let scheduler = Scheduler::new(slots, tokens, to_schedule, control, metrics);
         let (listener, stop) = (self.listener, self.stop.subscribe());
         let to_prepare = Mutex::new(to_prepare);
         thread::scope(|scope| {

@@ -25,7 +25,7 @@ impl Guard {
             address: options.address.ip().to_canonical(),
             hosts: options.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             origins: options.cors_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
-            keys: options.api_keys.iter().map(|key| Sha256::digest(key).into()).collect(),
+            keys: options.api_keys.iter().map(|key| Sha256::digest(&key.0).into()).collect(),
         }
     }
 
@@ -152,7 +152,7 @@ fn host_of(authority: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::Guard;
-    use crate::options::ServeOptions;
+    use crate::options::{ApiKey, ServeOptions};
     use axum::http::{Request, header};
 
     fn guard(address: &str, change: impl FnOnce(&mut ServeOptions)) -> Guard {
@@ -237,7 +237,9 @@ mod tests {
 
     #[test]
     fn keys_are_told_apart() {
-        let guard = guard("127.0.0.1:8080", |options| options.api_keys = vec!["one".into(), "two".into()]);
+        let guard = guard("127.0.0.1:8080", |options| {
+            options.api_keys = ["one", "two"].map(|key| ApiKey(key.to_owned())).into()
+        });
         let check = |value: Option<&str>| {
             let mut request = Request::builder();
             if let Some(value) = value {

@@ -7,8 +7,16 @@ use thimble_chat::{ConstraintError, End, Step, TokenSource, next_tokens};
 use thimble_host::LogProbabilities;
 use thimble_runtime::Token;
 use thimble_runtime::embedding::{Pooling, normalize};
-use thimble_runtime::format::Config;
 use thimble_runtime::sampler::{Sampler, TokenMask};
+
+/// What the scheduler knows of a model's tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct ModelTokens {
+    /// Size of the vocabulary.
+    pub(crate) vocab: usize,
+    /// Those that end an answer.
+    pub(crate) stop: Vec<Token>,
+}
 
 /// A job in its slot.
 pub(crate) struct Running {
@@ -140,18 +148,18 @@ impl Running {
     }
 
     /// Draws the next tokens from the logits of `slot`.
-    pub(crate) fn draw(&mut self, slots: &mut dyn SlotRunner, slot: usize, config: &Config) -> Outcome {
+    pub(crate) fn draw(&mut self, slots: &mut dyn SlotRunner, slot: usize, tokens: &ModelTokens) -> Outcome {
         let Work::Generate(generation) = &mut self.job.work else { return Outcome::Goes };
         if generation.scores_prompt && self.produced == 0 && self.job.prompt.len() == 1 {
-            let tokens = vec![ReportedToken { token: self.job.prompt[0], log_probabilities: None }];
+            let first = vec![ReportedToken { token: self.job.prompt[0], log_probabilities: None }];
             let index = self.job.index;
             // A full channel is noticed with the next event.
-            let _ = self.job.events.try_send(Event::Prompt { index, tokens });
+            let _ = self.job.events.try_send(Event::Prompt { index, tokens: first });
         }
         let Generation { sampler, biases, constraint, max_tokens, stops, .. } = &mut **generation;
         let left = *max_tokens - self.produced.min(*max_tokens);
         let kept = self.kept.as_mut();
-        let mut source = SlotSource { slots, slot, sampler, biases, kept, config, stops: *stops };
+        let mut source = SlotSource { slots, slot, sampler, biases, kept, tokens, stops: *stops };
         let mut next = Vec::with_capacity(1);
         let step = next_tokens(&mut source, constraint.as_deref_mut(), left, &mut next);
         let complete = constraint.as_ref().is_some_and(|constraint| constraint.is_complete());
@@ -168,9 +176,9 @@ impl Running {
         }
         let log_probabilities = self.kept.as_ref().and_then(scores);
         let report = |&token: &Token| ReportedToken { token, log_probabilities: log_probabilities.clone() };
-        let tokens = next.iter().map(report).collect();
+        let drawn = next.iter().map(report).collect();
         self.produced += next.len();
-        if !self.send(Event::Tokens { index, tokens }) {
+        if !self.send(Event::Tokens { index, tokens: drawn }) {
             return Outcome::Over(Event::Ended { index, end: End::Interrupted });
         }
         if self.produced >= max_tokens {
@@ -211,7 +219,7 @@ struct SlotSource<'s> {
     sampler: &'s mut Sampler<'static>,
     biases: &'s [(Token, f32)],
     kept: Option<&'s mut LogProbabilities>,
-    config: &'s Config,
+    tokens: &'s ModelTokens,
     stops: bool,
 }
 
@@ -260,6 +268,6 @@ impl TokenSource for SlotSource<'_> {
     }
 
     fn is_stop(&self, token: Token) -> bool {
-        self.stops && self.config.is_stop(token)
+        self.stops && self.tokens.stop.contains(&token)
     }
 }

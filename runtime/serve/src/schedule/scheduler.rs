@@ -2,7 +2,7 @@
 
 use super::job::{Event, Job, Work};
 use super::queue::FairQueue;
-use super::running::{Outcome, Run, Running};
+use super::running::{ModelTokens, Outcome, Run, Running};
 use super::slots::SlotRunner;
 use crate::control::Control;
 use crate::error::ApiError;
@@ -14,7 +14,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 use thimble_chat::End;
 use thimble_runtime::Token;
-use thimble_runtime::format::Config;
 use thimble_runtime::sequences::Part;
 
 /// Most prompt tokens of a step in which answers go on: they should not wait long.
@@ -27,7 +26,7 @@ const IDLE: Duration = Duration::from_millis(200);
 /// Runs jobs in slots: continuous batching, in which sequences join and leave between tokens.
 pub(crate) struct Scheduler<'s> {
     slots: &'s mut dyn SlotRunner,
-    config: Config,
+    tokens: ModelTokens,
     jobs: Receiver<Job>,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
@@ -39,10 +38,10 @@ pub(crate) struct Scheduler<'s> {
 }
 
 impl<'s> Scheduler<'s> {
-    /// A scheduler of `slots`, which run the model of this configuration.
+    /// A scheduler of `slots`, which run a model with these tokens.
     pub(crate) fn new(
         slots: &'s mut dyn SlotRunner,
-        config: Config,
+        tokens: ModelTokens,
         jobs: Receiver<Job>,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
@@ -50,7 +49,7 @@ impl<'s> Scheduler<'s> {
         let count = slots.slots();
         let running = (0..count).map(|_| None).collect();
         let (queue, used) = (FairQueue::default(), vec![0; count]);
-        Scheduler { slots, config, jobs, control, metrics, queue, running, used, admitted: 0 }
+        Scheduler { slots, tokens, jobs, control, metrics, queue, running, used, admitted: 0 }
     }
 
     /// Runs until nobody can send jobs any more.
@@ -65,8 +64,7 @@ impl<'s> Scheduler<'s> {
 
     /// Takes new jobs; waits for one if there is nothing else to do. False if there will be none.
     fn receive(&mut self) -> bool {
-        let idle = self.queue.is_empty() && self.running.iter().all(Option::is_none);
-        if idle {
+        if self.is_idle() {
             match self.jobs.recv_timeout(IDLE) {
                 Ok(job) => self.queue.push(job),
                 Err(RecvTimeoutError::Timeout) => return true,
@@ -78,9 +76,14 @@ impl<'s> Scheduler<'s> {
                 Ok(job) => self.queue.push(job),
                 Err(TryRecvError::Empty) => return true,
                 // What was begun is finished.
-                Err(TryRecvError::Disconnected) => return !idle,
+                Err(TryRecvError::Disconnected) => return !self.is_idle(),
             }
         }
+    }
+
+    /// Whether there is nothing to do.
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.running.iter().all(Option::is_none)
     }
 
     /// One step of all sequences.
@@ -93,7 +96,7 @@ impl<'s> Scheduler<'s> {
             if !running.waiting().is_empty() || matches!(running.job.work, Work::Embed(_)) {
                 continue;
             }
-            let outcome = running.draw(self.slots, slot, &self.config);
+            let outcome = running.draw(self.slots, slot, &self.tokens);
             self.settle(slot, outcome);
         }
         let busy = self.running.iter().flatten().count();
@@ -112,7 +115,9 @@ impl<'s> Scheduler<'s> {
             let Some(running) = &self.running[slot] else { continue };
             let job = &running.job;
             if left(job) {
-                self.metrics.cancelled.fetch_add(1, Ordering::Relaxed);
+                // A flag means that the answer is complete, for instance at a stop sequence.
+                let gone = !job.cancelled.load(Ordering::Relaxed);
+                self.metrics.cancelled.fetch_add(u64::from(gone), Ordering::Relaxed);
                 self.running[slot] = None;
             } else if finishes || now >= job.deadline {
                 let event = match &job.work {
@@ -151,7 +156,7 @@ impl<'s> Scheduler<'s> {
             self.used[slot] = self.admitted;
             self.metrics.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
             let begun = job.events.try_send(Event::Begun { index: job.index, cached });
-            let running = Running::new(job, self.admitted, cached, self.slots, self.config.vocab);
+            let running = Running::new(job, self.admitted, cached, self.slots, self.tokens.vocab);
             self.running[slot] = begun.is_ok().then_some(running);
         }
         waiting.into_iter().for_each(|job| self.queue.push(job));

@@ -3,6 +3,7 @@
 use crate::client::request;
 use crate::served::{NAME, Served, serve, serve_with};
 use serde_json::{Value, json};
+use thimble_serve::ApiKey;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -99,7 +100,7 @@ fn a_body_that_is_no_request_is_refused() {
 
 #[test]
 fn a_key_is_required_where_there_is_one() {
-    let served = serve_with(1, |options| options.api_keys = vec!["secret".to_owned()]);
+    let served = serve_with(1, |options| options.api_keys = vec![ApiKey("secret".to_owned())]);
     let get = |headers: &[(&str, &str)]| request(served.address, "GET", "/v1/models", headers, b"");
     get(&[]).fails(401, None, "required");
     let wrong = get(&[("authorization", "Bearer secre")]);

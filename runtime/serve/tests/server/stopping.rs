@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use thimble_serve::{OptionsError, ServeError, ServeOptions, Server};
+use thimble_serve::{ApiKey, OptionsError, ServeError, ServeOptions, Server};
 
 fn begin(address: std::net::SocketAddr, max_tokens: usize) -> TcpStream {
     let mut stream = connect(address);
@@ -73,7 +73,7 @@ fn nothing_listens_wider_than_asked() {
     };
     let open = refused(|options| options.address = "0.0.0.0:0".parse().unwrap());
     assert_eq!(open, OptionsError::NoKey("0.0.0.0".parse().unwrap()));
-    assert_eq!(refused(|options| options.api_keys = vec![String::new()]), OptionsError::Key);
+    assert_eq!(refused(|options| options.api_keys = vec![ApiKey(String::new())]), OptionsError::Key);
     assert!(matches!(
         refused(|options| options.cors_origins = vec!["a".to_owned()]),
         OptionsError::Origin(_)
