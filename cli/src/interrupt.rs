@@ -46,6 +46,14 @@ impl Interrupt {
 /// Folders that Ctrl-C removes.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static INSTALLED: Once = Once::new();
+/// Whether a server handles Ctrl-C.
+static SERVES: AtomicBool = AtomicBool::new(false);
+
+/// From now on a server handles Ctrl-C: [`remove_unfinished_files`], which a download before it needed, no longer does.
+#[cfg(feature = "serve")]
+pub(crate) fn leave_to_server() {
+    SERVES.store(true, Ordering::SeqCst);
+}
 
 /// Calls `handler` on Ctrl-C; once per process.
 pub(crate) fn on_ctrl_c(handler: impl FnMut() + 'static + Send) -> Result<(), Failure> {
@@ -58,6 +66,9 @@ pub(crate) fn remove_unfinished_files() -> Result<(), Failure> {
     let mut installed = Ok(());
     INSTALLED.call_once(|| {
         installed = on_ctrl_c(|| {
+            if SERVES.load(Ordering::SeqCst) {
+                return;
+            }
             for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let _ = std::fs::remove_dir_all(folder);
             }

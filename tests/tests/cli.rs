@@ -36,6 +36,8 @@ mod run;
 mod sampling;
 #[path = "cli/score.rs"]
 mod score;
+#[path = "cli/serve.rs"]
+mod serve;
 #[path = "cli/setup.rs"]
 mod setup;
 #[path = "cli/sources.rs"]

@@ -8,7 +8,7 @@ use crate::flags::numbers::at_least_one;
 use crate::flags::recipe::bytes;
 use crate::model::{Location, ModelFlags};
 use crate::workspace::{Mapped, Workspace};
-use crate::{input, terminal};
+use crate::{input, interrupt, terminal};
 use clap::Args;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ struct AccessFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 struct LimitFlags {
-    /// Let N answers wait for their turn; more are refused (status 429)
+    /// Let N requests wait for their turn; more are refused (status 429)
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one, allow_negative_numbers = true)]
     queue: usize,
     /// Longest request, such as 4MB or 512KiB
@@ -177,11 +177,11 @@ impl Job {
             ));
         }
         let model = ServedModel { file, name };
+        interrupt::leave_to_server();
         if gpu {
             let mut workspace = Workspace::new(&plan)?;
-            let session = workspace.generator(&file, &plan, &adapters)?;
-            let mut session = SessionSlot::new(session);
-            return server.run(model, &mut session, true).map_err(Failure::other);
+            let mut session = workspace.generator(&file, &plan, &adapters)?;
+            return server.run(model, &mut SessionSlot::new(&mut session), true).map_err(Failure::other);
         }
         let plan = mapped.plan(&InferenceSettings { sequences: Some(slots), ..settings })?;
         let mut workspace = Workspace::new(&plan)?;

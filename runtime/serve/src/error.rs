@@ -103,7 +103,7 @@ impl ApiError {
 
     /// A full queue.
     pub(crate) fn queue_full(limit: usize) -> ApiError {
-        let message = format!("{limit} answers wait already: try again later");
+        let message = format!("{limit} requests, or as many tokens, wait already: try again later");
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
             .with_code("queue_full")
             .retry()

@@ -57,7 +57,7 @@ impl Metrics {
         add("connections", "gauge", "Open connections", load(&self.connections));
         add("busy_slots", "gauge", "Slots at work", load(&self.busy_slots));
         add("slots", "gauge", "Slots", slots as u64);
-        add("waiting_jobs", "gauge", "Answers and texts that wait for a slot", queue.waiting() as u64);
+        add("waiting_requests", "gauge", "Requests that wait for a slot", queue.waiting() as u64);
         let name = "thimble_responses_total";
         let _ = writeln!(out, "# HELP {name} Responses by class of status\n# TYPE {name} counter");
         for (class, counter) in self.requests.iter().enumerate() {

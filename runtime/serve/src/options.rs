@@ -16,7 +16,7 @@ pub struct ServeOptions {
     pub allowed_hosts: Vec<String>,
     /// Origins of pages that may use the API, such as `http://localhost:3000`, or `*` for all.
     pub cors_origins: Vec<String>,
-    /// Answers and texts that may wait for a slot.
+    /// Requests that may wait for a slot.
     pub queue: usize,
     /// Longest body, bytes.
     pub max_body: usize,

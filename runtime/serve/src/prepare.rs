@@ -32,7 +32,7 @@ pub(crate) struct Preparer<'f> {
 /// A sequence to run, and what is done with it.
 pub(crate) struct Sequence {
     /// Its tokens.
-    pub(crate) prompt: Vec<Token>,
+    pub(crate) prompt: Arc<[Token]>,
     /// What to do with them, once for each answer.
     pub(crate) works: Vec<Work>,
     /// The text of the prompt, if it has to be repeated.
@@ -120,7 +120,7 @@ impl<'f> Preparer<'f> {
             scores_prompt: false,
         };
         let works = settings.works(0, choices)?;
-        Ok(Prepared { sequences: vec![Sequence { prompt, works, echo: None }], reading })
+        Ok(Prepared { sequences: vec![Sequence { prompt: prompt.into(), works, echo: None }], reading })
     }
 
     /// The jobs of a request to continue texts.
@@ -160,7 +160,11 @@ impl<'f> Preparer<'f> {
             let text =
                 || text.or_else(|| thimble_chat::decode(&self.file.tokenizer(), &prompt)).unwrap_or_default();
             let echo = echo.then(text);
-            sequences.push(Sequence { works: settings.works(number * choices, choices)?, prompt, echo });
+            sequences.push(Sequence {
+                works: settings.works(number * choices, choices)?,
+                prompt: prompt.into(),
+                echo,
+            });
         }
         let reading = Reading { stops: common.stops()?, ..Reading::default() };
         Ok(Prepared { sequences, reading })
@@ -183,7 +187,7 @@ impl<'f> Preparer<'f> {
                 Input::Tokens(ids) => ids.into_iter().map(Token).collect(),
             };
             self.check_prompt("input", &prompt, 0)?;
-            sequences.push(Sequence { prompt, works: vec![Work::Embed(pooling)], echo: None });
+            sequences.push(Sequence { prompt: prompt.into(), works: vec![Work::Embed(pooling)], echo: None });
         }
         Ok(Prepared { sequences, reading: Reading::default() })
     }

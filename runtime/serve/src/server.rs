@@ -101,8 +101,8 @@ impl Server {
         let (jobs, to_schedule) = channel();
         let (control, metrics) = (Arc::new(Control::default()), Arc::new(Metrics::default()));
         let state = (Arc::clone(&control), Arc::clone(&metrics));
-        let app = App::new(self.options, &model, preparations, jobs, state);
-        let app = app.with_slots(slots.slots(), slots.context());
+        let size = (slots.slots(), slots.context());
+        let app = App::new(self.options, &model, (preparations, jobs), state, size);
         let preparer = Preparer::new(model.file, slots.context());
         let config = model.file.config();
         let tokens =

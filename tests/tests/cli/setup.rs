@@ -73,6 +73,11 @@ impl Bench {
         self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
+    /// Starts the command with its output in pipes.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdin(Stdio::null()).spawn().unwrap()
+    }
+
     /// Runs a command that prints one JSON object.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let out = self.run(arguments, b"");

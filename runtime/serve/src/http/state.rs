@@ -60,18 +60,18 @@ pub(crate) struct Scheduled {
 }
 
 impl App {
-    /// A server of `model`, whose requests go through these channels.
+    /// A server of `model`, whose requests go through these channels to so many slots, each of so many tokens.
     pub(crate) fn new(
         options: ServeOptions,
         model: &ServedModel<'_>,
-        preparations: Sender<Preparation>,
-        jobs: Sender<Job>,
+        (preparations, jobs): (Sender<Preparation>, Sender<Job>),
         (control, metrics): (Arc<Control>, Arc<Metrics>),
+        (slots, context): (usize, usize),
     ) -> App {
         App {
             guard: Guard::new(&options),
             bodies: BodyMemory::new(options.max_body),
-            queue: QueueCount::new(options.queue),
+            queue: QueueCount::new(options.queue, context),
             options,
             metrics,
             control,
@@ -80,14 +80,9 @@ impl App {
             jobs,
             model: model.name.clone(),
             created: now(),
-            context: 0,
-            slots: 0,
+            slots,
+            context,
         }
-    }
-
-    /// With so many slots of this capacity in tokens.
-    pub(crate) fn with_slots(self, slots: usize, context: usize) -> App {
-        App { slots, context, ..self }
     }
 
     /// Refuses another model than the one that is served; a request need not name one.
@@ -126,11 +121,11 @@ impl App {
         let Prepared { sequences, reading } = prepared;
         let count = sequences.iter().map(|sequence| sequence.works.len()).sum();
         let full = || ApiError::queue_full(self.options.queue);
-        let mut places = self.queue.enter(count).ok_or_else(full)?;
         let (sender, events) = mpsc::channel(EVENTS.max(2 * count));
         let deadline = Instant::now() + self.options.request_time;
         let choices = sequences.first().map_or(0, |sequence| sequence.works.len());
         let prompt_tokens = sequences.iter().map(|sequence| sequence.prompt.len()).sum();
+        let place = self.queue.enter(prompt_tokens).ok_or_else(full)?;
         let (mut started, mut echo) = (Vec::with_capacity(count), Vec::with_capacity(sequences.len()));
         for sequence in sequences {
             for work in sequence.works {
@@ -139,12 +134,12 @@ impl App {
                 let job = Job {
                     client,
                     index: started.len() - 1,
-                    prompt: sequence.prompt.clone(),
+                    prompt: Arc::clone(&sequence.prompt),
                     work,
                     events: sender.clone(),
                     cancelled,
                     deadline,
-                    place: places.pop(),
+                    place: Some(Arc::clone(&place)),
                 };
                 self.jobs.send(job).map_err(|_| ApiError::stopping())?;
             }

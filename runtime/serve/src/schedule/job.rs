@@ -20,7 +20,7 @@ pub(crate) struct Job {
     /// Its number in its request, which events repeat.
     pub(crate) index: usize,
     /// The tokens of prompt or text; at least one, and fewer than the context has.
-    pub(crate) prompt: Vec<Token>,
+    pub(crate) prompt: Arc<[Token]>,
     /// What to do with them.
     pub(crate) work: Work,
     /// Where events go. If nobody listens any more, or reads too slowly, the job ends.
@@ -29,8 +29,8 @@ pub(crate) struct Job {
     pub(crate) cancelled: Arc<AtomicBool>,
     /// When the job ends with what it has.
     pub(crate) deadline: Instant,
-    /// Its place in the queue, until it begins.
-    pub(crate) place: Option<QueuePlace>,
+    /// The place of its request in the queue, until it begins.
+    pub(crate) place: Option<Arc<QueuePlace>>,
 }
 
 impl Job {
@@ -129,38 +129,54 @@ pub(crate) enum Event {
     Failed(ApiError),
 }
 
-/// Counts jobs that wait.
+/// Counts requests that wait for a slot, and their tokens.
 #[derive(Debug)]
 pub(crate) struct QueueCount {
-    waiting: AtomicUsize,
-    limit: usize,
+    requests: AtomicUsize,
+    tokens: AtomicUsize,
+    most_requests: usize,
+    most_tokens: usize,
 }
 
-/// A place in the queue; free again when it is dropped.
+/// The place of a request in the queue; free again when its last job begins or ends.
 #[derive(Debug)]
-pub(crate) struct QueuePlace(Arc<QueueCount>);
+pub(crate) struct QueuePlace {
+    queue: Arc<QueueCount>,
+    tokens: usize,
+}
 
 impl QueueCount {
-    /// A queue for so many jobs.
-    pub(crate) fn new(limit: usize) -> Arc<QueueCount> {
-        Arc::new(QueueCount { waiting: AtomicUsize::new(0), limit })
+    /// A queue for so many requests of `context` tokens each, however they are distributed.
+    pub(crate) fn new(requests: usize, context: usize) -> Arc<QueueCount> {
+        let (waiting, tokens) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let most_tokens = requests.saturating_mul(context);
+        Arc::new(QueueCount { requests: waiting, tokens, most_requests: requests, most_tokens })
     }
 
-    /// Jobs that wait.
+    /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Relaxed)
     }
 
-    /// Takes `count` places; `None` if there are fewer.
-    pub(crate) fn enter(self: &Arc<QueueCount>, count: usize) -> Option<Vec<QueuePlace>> {
-        let fits = |waiting: usize| waiting.checked_add(count).filter(|&all| all <= self.limit);
-        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some((0..count).map(|_| QueuePlace(Arc::clone(self))).collect())
+    /// Takes a place for a request of so many tokens; `None` if there is none.
+    pub(crate) fn enter(self: &Arc<QueueCount>, tokens: usize) -> Option<Arc<QueuePlace>> {
+        let one_more = |waiting: usize| (waiting < self.most_requests).then_some(waiting + 1);
+        self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        // A single request may have more than the queue.
+        let fits = |waiting: usize| {
+            waiting.checked_add(tokens).filter(|&all| waiting == 0 || all <= self.most_tokens)
+        };
+        if self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            self.requests.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Arc::new(QueuePlace { queue: Arc::clone(self), tokens }))
     }
 }
 
 impl Drop for QueuePlace {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.queue.requests.fetch_sub(1, Ordering::Relaxed);
+        self.queue.tokens.fetch_sub(self.tokens, Ordering::Relaxed);
     }
 }

@@ -203,7 +203,7 @@ impl<'s> Scheduler<'s> {
     /// Tokens at the beginning that a slot and a prompt have in common.
     fn common(&mut self, slot: usize, job: &Job) -> usize {
         let held = self.slots.tokens(slot);
-        held.iter().zip(&job.prompt).take_while(|(a, b)| a == b).count()
+        held.iter().zip(job.prompt.iter()).take_while(|(a, b)| a == b).count()
     }
 
     /// Runs the tokens that wait: those of answers first, then those of prompts, the oldest first.

@@ -8,16 +8,16 @@ use thimble_runtime::sequences::Part;
 use thimble_runtime::session::{Session, SessionError};
 
 /// One slot, which is a session. All slot numbers mean it.
-pub struct SessionSlot<S: Sequence>(Session<S>);
+pub struct SessionSlot<'s, S: Sequence>(&'s mut Session<S>);
 
-impl<S: Sequence> SessionSlot<S> {
+impl<'s, S: Sequence> SessionSlot<'s, S> {
     /// The slot that is this session.
-    pub fn new(session: Session<S>) -> SessionSlot<S> {
+    pub fn new(session: &'s mut Session<S>) -> SessionSlot<'s, S> {
         SessionSlot(session)
     }
 }
 
-impl<S: Sequence> SlotRunner for SessionSlot<S> {
+impl<S: Sequence> SlotRunner for SessionSlot<'_, S> {
     fn slots(&self) -> usize {
         1
     }

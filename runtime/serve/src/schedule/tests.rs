@@ -123,15 +123,16 @@ impl Asker {
             log_probabilities: None,
             scores_prompt: false,
         };
+        let prompt: Arc<[Token]> = prompt.into_iter().map(Token).collect();
         let job = Job {
             client,
             index: 0,
-            prompt: prompt.into_iter().map(Token).collect(),
+            prompt: Arc::clone(&prompt),
             work: Work::Generate(Box::new(generation)),
             events: sender,
             cancelled: Arc::new(AtomicBool::new(false)),
             deadline: Instant::now() + time,
-            place: self.queue.enter(1).unwrap().pop(),
+            place: self.queue.enter(prompt.len()),
         };
         self.jobs.send(job).unwrap();
         events
@@ -145,7 +146,7 @@ fn run<T>(slots: &mut Counting, ask: impl FnOnce(&Asker, &Control) -> T) -> T {
     let tokens = ModelTokens { vocab: VOCAB, stop: vec![Token(500)] };
     let scheduler =
         Scheduler::new(slots, tokens, to_schedule, Arc::clone(&control), Arc::new(Metrics::default()));
-    let asker = Asker { jobs, queue: QueueCount::new(100) };
+    let asker = Asker { jobs, queue: QueueCount::new(100, 2000) };
     let asked = ask(&asker, &control);
     drop(asker);
     scheduler.run();
@@ -260,10 +261,15 @@ fn a_panic_ends_only_what_runs() {
 
 #[test]
 fn places_in_the_queue_are_limited() {
-    let queue = QueueCount::new(3);
-    let two = queue.enter(2).unwrap();
-    assert!(queue.enter(2).is_none());
-    assert_eq!(queue.waiting(), 2);
-    drop(two);
-    assert!(queue.enter(3).is_some() && queue.waiting() == 0);
+    let queue = QueueCount::new(3, 10);
+    let full: Vec<_> = (0..3).map(|_| queue.enter(10).unwrap()).collect();
+    assert!(queue.enter(0).is_none());
+    assert_eq!(queue.waiting(), 3);
+    drop(full);
+    assert_eq!(queue.waiting(), 0);
+    // Its tokens count, too; but one request may have more.
+    let long = queue.enter(1000).unwrap();
+    assert!(queue.enter(1).is_none());
+    drop(long);
+    assert!(queue.enter(29).is_some());
 }

@@ -1,6 +1,6 @@
 //! Chats: the same tokens as a session alone, whole and in a stream.
 
-use crate::served::{CONTEXT, NAME, Served, model, serve, serve_with, with_session};
+use crate::served::{CONTEXT, NAME, Served, model, serve, serve_session, serve_with, with_session};
 use serde_json::{Value, json};
 use thimble_chat::{ChatPrompt, encode_chat};
 use thimble_runtime::Token;
@@ -228,4 +228,18 @@ fn the_context_ends_an_answer_that_nothing_else_ends() {
     let answer = served.chat(&body);
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
     assert_eq!(answer["usage"]["total_tokens"], CONTEXT + 1);
+}
+
+#[test]
+fn a_session_as_the_only_slot_answers_the_same() {
+    let served = serve_session();
+    check(&served.chat(&question("Hi", 24)), &alone("Hi", 24, Sampling::GREEDY));
+    let answer = served.chat(&question("Hi there", 24));
+    check(&answer, &alone("Hi there", 24, Sampling::GREEDY));
+    let body = json!({ "prompt": "Hello", "n": 2, "max_tokens": 3, "echo": true, "logprobs": 1, "ignore_eos": true });
+    let reply = served.post("/v1/completions", &body).json();
+    assert_eq!(reply["choices"][0]["logprobs"]["token_logprobs"][0], Value::Null);
+    assert_eq!(reply["usage"]["completion_tokens"], 6);
+    let embedded = served.post("/v1/embeddings", &json!({ "input": ["a", "b"] })).json();
+    assert_eq!(embedded["data"].as_array().unwrap().len(), 2);
 }

@@ -1,8 +1,9 @@
 //! Requests that get no answer, and why.
 
-use crate::client::request;
-use crate::served::{NAME, Served, serve, serve_with};
+use crate::client::{connect, raw, request};
+use crate::served::{LONGEST, NAME, Served, serve, serve_long, serve_with};
 use serde_json::{Value, json};
+use std::io::Write;
 use thimble_serve::ApiKey;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -144,13 +145,24 @@ fn other_hosts_and_origins_are_refused() {
 
 #[test]
 fn a_full_queue_refuses_more() {
-    let served = serve_with(1, |options| options.queue = 2);
-    let body = json!({ "prompt": "a", "n": 3, "max_tokens": 2 });
-    let reply = served.post("/v1/completions", &body);
-    reply.fails(429, None, "2 answers wait");
+    let served = serve_long(1, LONGEST, |options| options.queue = 2);
+    let body =
+        json!({ "prompt": "a", "max_tokens": LONGEST, "stream": true, "ignore_eos": true }).to_string();
+    let json = [("content-type", "application/json")];
+    let mut clients = Vec::new();
+    for number in 0..3 {
+        let mut client = connect(served.address);
+        client.write_all(&raw("POST", "/v1/completions", &json, body.as_bytes())).unwrap();
+        clients.push(client);
+        served.wait_for("busy_slots", |busy| busy == 1);
+        served.wait_for("waiting_requests", |waiting| waiting == number);
+    }
+    let reply = served.post("/v1/completions", &json!({ "prompt": "a" }));
+    reply.fails(429, None, "2 requests");
     assert_eq!(reply.header("retry-after"), Some("1"));
+    drop(clients);
     assert_eq!(
-        served.post("/v1/completions", &json!({ "prompt": "a", "n": 2, "max_tokens": 2 })).status,
+        served.post("/v1/completions", &json!({ "prompt": "a", "n": 3, "max_tokens": 2 })).status,
         200
     );
 }

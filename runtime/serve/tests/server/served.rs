@@ -11,7 +11,7 @@ use thimble_converter::{BlockType, ConversionOptions, convert};
 use thimble_files::MappedModel;
 use thimble_host::{Generator, InferencePlan, InferenceSettings, SpinPool, generator, slots};
 use thimble_runtime::format::ModelFile;
-use thimble_serve::{ServeOptions, ServedModel, Server, Stopper};
+use thimble_serve::{ServeOptions, ServedModel, Server, SessionSlot, Stopper};
 
 /// Context of each slot, tokens.
 pub(crate) const CONTEXT: usize = 400;
@@ -53,6 +53,21 @@ pub(crate) fn serve_long(count: usize, context: usize, change: impl FnOnce(&mut 
         let mut slots = slots(&file, &plan, &mut memory, &pool).unwrap();
         let model = ServedModel { file, name: NAME.to_owned() };
         server.run(model, &mut slots, false).unwrap();
+    });
+    Served { address, stopper, thread: Some(thread) }
+}
+
+/// A server whose only slot is a session.
+pub(crate) fn serve_session() -> Served {
+    let mut options = ServeOptions::new("127.0.0.1:0".parse().unwrap());
+    options.logs = false;
+    let server = Server::bind(options).unwrap();
+    let (address, stopper) = (server.address(), server.stopper());
+    let thread = std::thread::spawn(move || {
+        with_session(|file, session| {
+            let model = ServedModel { file: *file, name: NAME.to_owned() };
+            server.run(model, &mut SessionSlot::new(session), false).unwrap();
+        });
     });
     Served { address, stopper, thread: Some(thread) }
 }

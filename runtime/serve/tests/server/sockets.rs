@@ -153,9 +153,9 @@ fn a_client_that_leaves_while_it_waits_is_forgotten() {
     wait_for_event(&mut first);
     let mut second = connect(served.address);
     second.write_all(&chat_request(LONGEST, true)).unwrap();
-    served.wait_for("waiting_jobs", |waiting| waiting == 1);
+    served.wait_for("waiting_requests", |waiting| waiting == 1);
     drop(second);
-    served.wait_for("waiting_jobs", |waiting| waiting == 0);
+    served.wait_for("waiting_requests", |waiting| waiting == 0);
     assert_eq!(served.metric("busy_slots"), 1);
     drop(first);
     still_answers(&served);
