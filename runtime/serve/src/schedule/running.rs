@@ -40,7 +40,7 @@ pub(crate) enum Run {
     /// Together with those of other slots.
     Step,
     /// By themselves: what the model computes of each of so many tokens is wanted.
-    Alone(usize),
+    Separate(usize),
 }
 
 /// What became of a job.
@@ -83,12 +83,12 @@ impl Running {
     /// How its tokens run next.
     pub(crate) fn next_run(&self) -> Run {
         match &self.job.work {
-            Work::Embed(_) => Run::Alone(self.waiting().len()),
+            Work::Embed(_) => Run::Separate(self.waiting().len()),
             // The logits after the last token are needed to answer.
             Work::Generate(generation) if generation.scores_prompt && !self.answers() => {
                 match self.waiting().len() {
                     0 | 1 => Run::Step,
-                    more => Run::Alone(more - 1),
+                    more => Run::Separate(more - 1),
                 }
             }
             Work::Generate(_) => Run::Step,

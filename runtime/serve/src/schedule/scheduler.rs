@@ -221,7 +221,7 @@ impl<'s> Scheduler<'s> {
             let most = if running.answers() { room } else { room.min(prompt_room) };
             let (count, alone) = match running.next_run() {
                 Run::Step => (running.waiting().len().min(most), false),
-                Run::Alone(wanted) => (wanted.min(most), true),
+                Run::Separate(wanted) => (wanted.min(most), true),
             };
             if count == 0 {
                 continue;

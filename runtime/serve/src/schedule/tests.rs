@@ -6,9 +6,9 @@ use super::scheduler::Scheduler;
 use super::slots::SlotRunner;
 use crate::control::Control;
 use crate::metrics::Metrics;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use thimble_chat::End;
 use thimble_runtime::Token;
@@ -24,13 +24,13 @@ const BATCH: usize = 100;
 struct Counting {
     slots: Vec<Vec<Token>>,
     /// The slot and the number of tokens of each part, step by step.
-    steps: Arc<Mutex<Vec<Vec<(usize, usize)>>>>,
+    steps: Vec<Vec<(usize, usize)>>,
     logits: Vec<f32>,
 }
 
 impl Counting {
     fn new(slots: usize) -> Counting {
-        Counting { slots: vec![Vec::new(); slots], steps: Arc::default(), logits: vec![0.0; VOCAB] }
+        Counting { slots: vec![Vec::new(); slots], steps: Vec::new(), logits: vec![0.0; VOCAB] }
     }
 }
 
@@ -64,7 +64,7 @@ impl SlotRunner for Counting {
             assert!(!part.tokens.contains(&Token(999)), "this token panics");
             self.slots[part.slot].extend_from_slice(part.tokens);
         }
-        self.steps.lock().unwrap().push(parts.iter().map(|part| (part.slot, part.tokens.len())).collect());
+        self.steps.push(parts.iter().map(|part| (part.slot, part.tokens.len())).collect());
         Ok(())
     }
     fn logits(&mut self, _slot: usize) -> &mut [f32] {
@@ -186,7 +186,7 @@ fn a_long_prompt_runs_beside_answers_in_pieces() {
         run(&mut slots, |asker, _| (asker.ask(1, vec![1], 40), asker.ask(2, long, 2)));
     assert_eq!(report(&mut short).1, (2..42).collect::<Vec<_>>());
     assert_eq!(report(&mut long).1, [100, 101]);
-    let steps = slots.steps.lock().unwrap();
+    let steps = &slots.steps;
     // The short answer gets a token in every step until it ends.
     assert!(steps[1..40].iter().all(|step| step[0] == (0, 1)), "{steps:?}");
     assert!(steps.iter().all(|step| step.iter().map(|part| part.1).sum::<usize>() <= BATCH), "{steps:?}");
@@ -203,7 +203,7 @@ fn clients_take_turns() {
     });
     assert_eq!(asked.len(), 6);
     // The number of tokens tells the prompts apart.
-    let order: Vec<usize> = slots.steps.lock().unwrap().iter().map(|step| step[0].1).collect();
+    let order: Vec<usize> = slots.steps.iter().map(|step| step[0].1).collect();
     assert_eq!(order, [10, 40, 50, 20, 60, 30]);
 }
 
@@ -241,7 +241,7 @@ fn what_nobody_waits_for_ends() {
     // One event is that it began.
     assert_eq!((answer.len(), ended), (7, None));
     assert!(matches!(late.try_recv(), Ok(Event::Failed(_))));
-    assert!(slots.steps.lock().unwrap().len() < 20);
+    assert!(slots.steps.len() < 20);
     let mut told = run(&mut slots, |asker, control| {
         control.finish();
         asker.ask(1, vec![1], 10)

@@ -127,8 +127,8 @@ fn wait_for_event(stream: &mut TcpStream) {
 #[test]
 fn a_client_that_leaves_frees_its_slot() {
     let served = serve_long(1, LONGEST, |_| {});
-    let mut cancelled = 0;
-    for (stream, half) in [(true, false), (false, false), (true, true), (false, true)] {
+    let clients = [(true, false), (false, false), (true, true), (false, true)];
+    for (cancelled, (stream, half)) in (1..).zip(clients) {
         let mut client = connect(served.address);
         client.write_all(&chat_request(LONGEST, stream)).unwrap();
         match stream {
@@ -139,7 +139,6 @@ fn a_client_that_leaves_frees_its_slot() {
             true => client.shutdown(Shutdown::Write).unwrap(),
             false => drop(client),
         }
-        cancelled += 1;
         served.wait_for("cancelled_total", |found| found == cancelled);
         still_answers(&served);
     }
