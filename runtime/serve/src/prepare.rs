@@ -12,9 +12,7 @@ use crate::schedule::{Generation, Work};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use thimble_chat::tools::{ToolChoice, ToolDefinition};
-use thimble_chat::{
-    ChatError, ChatPrompt, TokenConstraint, Toolset, encode_chat, encode_text, opens_reasoning,
-};
+use thimble_chat::{ChatError, ChatPrompt, Toolset, encode_chat, encode_text, opens_reasoning};
 use thimble_grammar::{Grammar, GrammarLimits, GrammarSource, Vocabulary, tool_grammar};
 use thimble_host::encode_prompt_text;
 use thimble_runtime::Token;
@@ -293,12 +291,10 @@ impl Settings {
         let work = |number: usize| {
             let seed = self.sampling.seed.wrapping_add(number as u64);
             let sampler = Sampler::new(Sampling { seed, ..self.sampling });
-            let constraint = self.grammar.as_ref().map(Grammar::constraint).transpose();
-            let constraint = constraint.map_err(|error| ApiError::internal(&error))?;
             Ok(Work::Generate(Box::new(Generation {
                 sampler: sampler.map_err(|error| ApiError::invalid(None, error.to_string()))?,
                 biases: Arc::clone(&self.biases),
-                constraint: constraint.map(|constraint| Box::new(constraint) as Box<dyn TokenConstraint>),
+                grammar: self.grammar.clone(),
                 max_tokens: self.max_tokens,
                 stops: self.stops,
                 log_probabilities: self.log_probabilities,

@@ -48,21 +48,29 @@ impl Connections {
         let connection = Arc::new(Connection::default());
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.lock();
-        if open.len() >= self.limit {
-            let idle = open.iter().find(|(_, connection)| !connection.busy.load(Ordering::Relaxed));
-            let idle = idle.map(|(&number, _)| number)?;
-            if let Some(connection) = open.remove(&idle) {
-                connection.close.notify_one();
-            }
+        if open.len() >= self.limit && !evict(&mut open) {
+            return None;
         }
         open.insert(number, Arc::clone(&connection));
         self.metrics.connections.store(open.len() as u64, Ordering::Relaxed);
         Some(OpenConnection { connections: Arc::clone(self), number, connection })
     }
 
+    /// Closes the oldest connection that waits for its client: the system has no room for more.
+    pub(crate) fn make_room(&self) {
+        evict(&mut self.lock());
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Connection>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Closes the oldest idle connection; false if all are busy.
+fn evict(open: &mut BTreeMap<u64, Arc<Connection>>) -> bool {
+    let idle = open.iter().find(|(_, connection)| !connection.busy.load(Ordering::Relaxed));
+    let idle = idle.map(|(&number, _)| number).and_then(|number| open.remove(&number));
+    idle.inspect(|connection| connection.close.notify_one()).is_some()
 }
 
 impl Drop for OpenConnection {

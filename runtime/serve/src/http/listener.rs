@@ -44,6 +44,7 @@ pub(crate) async fn listen(app: Arc<App>, mut listening: Listening) {
             _ = listening.stop.wait_for(|stop| *stop) => break,
         };
         let Ok((stream, peer)) = accepted else {
+            connections.make_room();
             sleep(NO_ROOM).await;
             continue;
         };

@@ -4,7 +4,8 @@ use crate::error::ApiError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
-use thimble_chat::{End, TokenConstraint};
+use thimble_chat::End;
+use thimble_grammar::Grammar;
 use thimble_runtime::Token;
 use thimble_runtime::embedding::Pooling;
 use thimble_runtime::sampler::Sampler;
@@ -57,8 +58,8 @@ pub(crate) struct Generation {
     pub(crate) sampler: Sampler<'static>,
     /// Biases of tokens, which [`Sampler::with_bias`] accepts.
     pub(crate) biases: Arc<[(Token, f32)]>,
-    /// What the answer may be.
-    pub(crate) constraint: Option<Box<dyn TokenConstraint>>,
+    /// What the answer may be. Its constraint is made when the job begins: it takes memory.
+    pub(crate) grammar: Option<Grammar>,
     /// Most tokens of the answer.
     pub(crate) max_tokens: usize,
     /// Whether a stop token ends the answer; otherwise it is a token like any other.

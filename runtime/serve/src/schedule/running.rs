@@ -3,7 +3,8 @@
 use super::job::{Event, Generation, Job, ReportedToken, TokenScores, Work};
 use super::slots::SlotRunner;
 use crate::error::ApiError;
-use thimble_chat::{ConstraintError, End, Step, TokenSource, next_tokens};
+use thimble_chat::{ConstraintError, End, Step, TokenConstraint, TokenSource, next_tokens};
+use thimble_grammar::{Grammar, GrammarConstraint};
 use thimble_host::LogProbabilities;
 use thimble_runtime::Token;
 use thimble_runtime::embedding::{Pooling, normalize};
@@ -30,6 +31,8 @@ pub(crate) struct Running {
     /// Tokens of the answer so far.
     produced: usize,
     kept: Option<LogProbabilities>,
+    /// What the answer may be.
+    constraint: Option<GrammarConstraint>,
     /// Sum of hidden states, `[hidden]`; empty if there is nothing to embed.
     sum: Vec<f32>,
 }
@@ -53,16 +56,28 @@ pub(crate) enum Outcome {
 
 impl Running {
     /// Begins a job in a slot that holds the first `cached` tokens of its prompt.
-    pub(crate) fn new(job: Job, number: u64, cached: usize, slots: &dyn SlotRunner, vocab: usize) -> Running {
+    ///
+    /// # Errors
+    /// Its grammar exceeds a limit; then with the job.
+    pub(crate) fn new(
+        job: Job,
+        (number, cached): (u64, usize),
+        slots: &dyn SlotRunner,
+        vocab: usize,
+    ) -> Result<Running, (Job, ApiError)> {
         let pending = job.prompt[cached..].to_vec();
-        let (mut kept, mut sum) = (None, Vec::new());
+        let (mut kept, mut constraint, mut sum) = (None, None, Vec::new());
         match &job.work {
             Work::Generate(generation) => {
                 kept = generation.log_probabilities.map(|count| LogProbabilities::new(vocab, count));
+                constraint = match generation.grammar.as_ref().map(Grammar::constraint).transpose() {
+                    Ok(constraint) => constraint,
+                    Err(error) => return Err((job, refused(&error))),
+                };
             }
             Work::Embed(_) => sum = vec![0.0; slots.hidden()],
         }
-        Running { job, number, pending, ran: 0, produced: 0, kept, sum }
+        Ok(Running { job, number, pending, ran: 0, produced: 0, kept, constraint, sum })
     }
 
     /// Tokens that have to run.
@@ -156,13 +171,14 @@ impl Running {
             // A full channel is noticed with the next event.
             let _ = self.job.events.try_send(Event::Prompt { index, tokens: first });
         }
-        let Generation { sampler, biases, constraint, max_tokens, stops, .. } = &mut **generation;
+        let Generation { sampler, biases, max_tokens, stops, .. } = &mut **generation;
         let left = *max_tokens - self.produced.min(*max_tokens);
         let kept = self.kept.as_mut();
         let mut source = SlotSource { slots, slot, sampler, biases, kept, tokens, stops: *stops };
         let mut next = Vec::with_capacity(1);
-        let step = next_tokens(&mut source, constraint.as_deref_mut(), left, &mut next);
-        let complete = constraint.as_ref().is_some_and(|constraint| constraint.is_complete());
+        let constraint = self.constraint.as_mut().map(|constraint| constraint as &mut dyn TokenConstraint);
+        let step = next_tokens(&mut source, constraint, left, &mut next);
+        let complete = self.constraint.as_ref().is_some_and(|constraint| constraint.is_complete());
         let end = |end: End| match end {
             End::Length | End::Context if complete => End::Stop,
             end => end,

@@ -117,7 +117,7 @@ impl Asker {
         let generation = Generation {
             sampler: Sampler::new(Sampling::GREEDY).unwrap(),
             biases: Arc::new([]),
-            constraint: None,
+            grammar: None,
             max_tokens,
             stops: true,
             log_probabilities: None,

@@ -161,6 +161,7 @@ fn a_full_queue_refuses_more() {
     reply.fails(429, None, "2 requests");
     assert_eq!(reply.header("retry-after"), Some("1"));
     drop(clients);
+    served.wait_for("waiting_requests", |waiting| waiting == 0);
     assert_eq!(
         served.post("/v1/completions", &json!({ "prompt": "a", "n": 3, "max_tokens": 2 })).status,
         200
