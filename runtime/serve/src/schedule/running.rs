@@ -55,29 +55,28 @@ pub(crate) enum Outcome {
 }
 
 impl Running {
-    /// Begins a job in a slot that holds the first `cached` tokens of its prompt.
-    ///
-    /// # Errors
-    /// Its grammar exceeds a limit; then with the job.
+    /// Begins a job in a slot that holds the first `cached` tokens of its prompt. Without a constraint if its grammar exceeds a
+    /// limit, which is the error.
     pub(crate) fn new(
         job: Job,
         (number, cached): (u64, usize),
         slots: &dyn SlotRunner,
         vocab: usize,
-    ) -> Result<Running, (Job, ApiError)> {
+    ) -> (Running, Result<(), ApiError>) {
         let pending = job.prompt[cached..].to_vec();
-        let (mut kept, mut constraint, mut sum) = (None, None, Vec::new());
+        let (mut kept, mut constraint, mut sum) = (None, Ok(None), Vec::new());
         match &job.work {
             Work::Generate(generation) => {
                 kept = generation.log_probabilities.map(|count| LogProbabilities::new(vocab, count));
-                constraint = match generation.grammar.as_ref().map(Grammar::constraint).transpose() {
-                    Ok(constraint) => constraint,
-                    Err(error) => return Err((job, refused(&error))),
-                };
+                constraint = generation.grammar.as_ref().map(Grammar::constraint).transpose();
             }
             Work::Embed(_) => sum = vec![0.0; slots.hidden()],
         }
-        Ok(Running { job, number, pending, ran: 0, produced: 0, kept, constraint, sum })
+        let (constraint, made) = match constraint {
+            Ok(constraint) => (constraint, Ok(())),
+            Err(error) => (None, Err(refused(&error))),
+        };
+        (Running { job, number, pending, ran: 0, produced: 0, kept, constraint, sum }, made)
     }
 
     /// Tokens that have to run.

@@ -156,10 +156,10 @@ impl<'s> Scheduler<'s> {
             self.used[slot] = self.admitted;
             self.metrics.cached_tokens.fetch_add(cached as u64, Ordering::Relaxed);
             let begun = job.events.try_send(Event::Begun { index: job.index, cached });
-            match Running::new(job, (self.admitted, cached), self.slots, self.tokens.vocab) {
-                Ok(running) => self.running[slot] = begun.is_ok().then_some(running),
-                // Nobody listens if this fails.
-                Err((job, error)) => drop(job.events.try_send(Event::Failed(error))),
+            let (running, made) = Running::new(job, (self.admitted, cached), self.slots, self.tokens.vocab);
+            self.running[slot] = begun.is_ok().then_some(running);
+            if let Err(error) = made {
+                self.settle(slot, Outcome::Over(Event::Failed(error)));
             }
         }
         waiting.into_iter().for_each(|job| self.queue.push(job));
