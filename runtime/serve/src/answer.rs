@@ -32,6 +32,20 @@ pub(crate) struct Delta {
     pub(crate) finish: Option<Finish>,
 }
 
+impl Delta {
+    /// Whether it says nothing.
+    pub(crate) fn is_silent(&self) -> bool {
+        let Delta { index: _, text, reasoning, calls, prompt, tokens, finish } = self;
+        let silent = text.is_empty() && reasoning.is_empty() && calls.is_empty() && finish.is_none();
+        silent && prompt.is_empty() && !has_scores(tokens)
+    }
+}
+
+/// Whether tokens were reported with their log-probabilities.
+pub(crate) fn has_scores(tokens: &[ReportedToken]) -> bool {
+    tokens.iter().any(|reported| reported.log_probabilities.is_some())
+}
+
 /// A choice of a request that runs: how to end it.
 #[derive(Clone, Debug)]
 pub(crate) struct Started {

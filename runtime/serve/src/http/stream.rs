@@ -2,12 +2,11 @@
 
 use super::log::RequestLog;
 use super::state::{App, Scheduled};
-use crate::answer::{AnswerMemory, Answers, Delta};
+use crate::answer::{AnswerMemory, Answers, Delta, has_scores};
 use crate::api::response::{
     Finish, ResponseHead, Usage, call, chat_log_probabilities, completion_log_probabilities, event,
 };
 use crate::error::ApiError;
-use crate::schedule::ReportedToken;
 use crate::vocabulary::TokenTable;
 use axum::Json;
 use axum::body::Body;
@@ -140,10 +139,6 @@ impl Reply {
     }
 }
 
-fn has_scores(tokens: &[ReportedToken]) -> bool {
-    tokens.iter().any(|reported| reported.log_probabilities.is_some())
-}
-
 /// Answers a request, with a stream if it asked for one.
 pub(crate) async fn respond(
     reply: Reply,
@@ -181,7 +176,10 @@ async fn send(mut reply: Reply, scheduled: Scheduled, with_usage: bool, sender: 
     let Ok(mut answers) = answers else { return };
     for (number, text) in echo.into_iter().enumerate().filter_map(|(n, text)| Some((n, text?))) {
         for index in number * choices..(number + 1) * choices {
-            let chunk = reply.chunk(Delta { index, text: text.clone(), ..Delta::default() });
+            let mut chunk = reply.chunk(Delta { index, text: text.clone(), ..Delta::default() });
+            if with_usage {
+                chunk["usage"] = Value::Null;
+            }
             if sender.send(event(&chunk).into()).await.is_err() {
                 return;
             }
@@ -201,6 +199,10 @@ async fn send(mut reply: Reply, scheduled: Scheduled, with_usage: bool, sender: 
         let text = match next {
             Ok(delta) => {
                 reply.note(&delta);
+                // A token may end inside a character, or begin a stop sequence.
+                if delta.is_silent() {
+                    continue;
+                }
                 let mut chunk = reply.chunk(delta);
                 if with_usage {
                     chunk["usage"] = Value::Null;

@@ -104,6 +104,11 @@ fn a_stream_has_the_same_text_and_ends_with_its_usage() {
     let events = served.stream("/v1/chat/completions", &body);
     assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
     assert!(events.iter().all(|event| event["object"] == "chat.completion.chunk"));
+    // No chunk says nothing, although many tokens of this model are parts of characters.
+    let says = |event: &Value| {
+        event["choices"][0]["delta"] != json!({}) || !event["choices"][0]["finish_reason"].is_null()
+    };
+    assert!(events.iter().all(says));
     assert!(events.iter().all(|event| event["id"] == events[0]["id"] && event.get("usage").is_none()));
     let (text, finish) = joined(&events);
     assert_eq!(text, whole["choices"][0]["message"]["content"]);
