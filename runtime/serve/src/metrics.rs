@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     pub(crate) answer_tokens: AtomicU64,
     pub(crate) steps: AtomicU64,
     pub(crate) busy_slots: AtomicU64,
+    pub(crate) waiting_jobs: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) panics: AtomicU64,
     first_token: [AtomicU64; FIRST_TOKEN_BOUNDS.len() + 1],
@@ -57,7 +58,13 @@ impl Metrics {
         add("connections", "gauge", "Open connections", load(&self.connections));
         add("busy_slots", "gauge", "Slots at work", load(&self.busy_slots));
         add("slots", "gauge", "Slots", slots as u64);
-        add("waiting_requests", "gauge", "Requests that wait for a slot", queue.waiting() as u64);
+        add("waiting_jobs", "gauge", "Answers and texts that wait for a slot", load(&self.waiting_jobs));
+        add(
+            "waiting_requests",
+            "gauge",
+            "Requests of which nothing has begun, or not all",
+            queue.waiting() as u64,
+        );
         let name = "thimble_responses_total";
         let _ = writeln!(out, "# HELP {name} Responses by class of status\n# TYPE {name} counter");
         for (class, counter) in self.requests.iter().enumerate() {

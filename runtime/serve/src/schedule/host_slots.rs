@@ -80,13 +80,15 @@ impl<T: ThreadPool> SlotRunner for Slots<'_, T> {
 
     fn hidden_states(
         &mut self,
-        slot: usize,
-        tokens: &[Token],
-        each: &mut dyn FnMut(&[f32]),
+        parts: &[Part<'_>],
+        each: &mut dyn FnMut(usize, usize, &[f32]),
     ) -> Result<(), SessionError> {
         let hidden = self.plan().config().hidden;
-        self.run(&[Part { slot, tokens }])?;
-        Slots::hidden_states(self, slot).chunks_exact(hidden).for_each(each);
+        self.run(parts)?;
+        for (number, part) in parts.iter().enumerate() {
+            let states = Slots::hidden_states(self, part.slot).chunks_exact(hidden);
+            states.enumerate().for_each(|(index, state)| each(number, index, state));
+        }
         Ok(())
     }
 }

@@ -51,6 +51,11 @@ impl FairQueue {
         over
     }
 
+    /// The number of jobs that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.values().map(VecDeque::len).sum()
+    }
+
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()

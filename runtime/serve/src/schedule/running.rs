@@ -42,8 +42,10 @@ pub(crate) struct Running {
 pub(crate) enum Run {
     /// Together with those of other slots.
     Step,
-    /// By themselves: what the model computes of each of so many tokens is wanted.
-    Separate(usize),
+    /// By themselves: the logits after each of so many tokens are wanted.
+    Score(usize),
+    /// Together with those of other texts: their hidden states are wanted.
+    States,
 }
 
 /// What became of a job.
@@ -97,12 +99,12 @@ impl Running {
     /// How its tokens run next.
     pub(crate) fn next_run(&self) -> Run {
         match &self.job.work {
-            Work::Embed(_) => Run::Separate(self.waiting().len()),
+            Work::Embed(_) => Run::States,
             // The logits after the last token are needed to answer.
             Work::Generate(generation) if generation.scores_prompt && !self.answers() => {
                 match self.waiting().len() {
                     0 | 1 => Run::Step,
-                    more => Run::Separate(more - 1),
+                    more => Run::Score(more - 1),
                 }
             }
             Work::Generate(_) => Run::Step,
@@ -114,51 +116,51 @@ impl Running {
         self.ran += count;
     }
 
-    /// Runs the next `count` tokens alone in `slot`.
-    pub(crate) fn run_alone(&mut self, slots: &mut dyn SlotRunner, slot: usize, count: usize) -> Outcome {
+    /// Scores the next `count` tokens of the prompt, alone in `slot`.
+    pub(crate) fn score(&mut self, slots: &mut dyn SlotRunner, slot: usize, count: usize) -> Outcome {
         let tokens = &self.pending[self.ran..self.ran + count];
-        let ran = match &self.job.work {
-            Work::Embed(pooling) => {
-                let last = self.ran + count == self.pending.len();
-                let (sum, mut at) = (&mut self.sum, 0);
-                slots.hidden_states(slot, tokens, &mut |state| {
-                    at += 1;
-                    if *pooling == Pooling::Mean || (last && at == count) {
-                        sum.iter_mut().zip(state).for_each(|(sum, x)| *sum += x);
-                    }
-                })
-            }
-            Work::Generate(_) => {
-                let Some(kept) = &mut self.kept else { return Outcome::Goes };
-                let (prompt, from) = (&self.job.prompt, self.ran);
-                let mut reported = Vec::with_capacity(count + 1);
-                if from == 0 {
-                    reported.push(ReportedToken { token: prompt[0], log_probabilities: None });
-                }
-                let scored = slots.append(slot, tokens, &mut |index, logits| {
-                    let token = prompt[from + index + 1];
-                    kept.observe(logits);
-                    kept.drawn(token);
-                    reported.push(ReportedToken { token, log_probabilities: scores(kept) });
-                });
-                let index = self.job.index;
-                if !self.send(Event::Prompt { index, tokens: reported }) {
-                    return Outcome::Over(Event::Ended { index, end: End::Interrupted });
-                }
-                scored
-            }
-        };
-        self.ran += count;
-        match (ran, &self.job.work) {
-            (Err(error), _) => Outcome::Over(Event::Failed(ApiError::internal(&error))),
-            (Ok(()), Work::Embed(_)) if self.waiting().is_empty() => {
-                let mut vector = std::mem::take(&mut self.sum);
-                // The length of a mean cancels out.
-                normalize(&mut vector);
-                Outcome::Over(Event::Embedding { index: self.job.index, vector })
-            }
-            _ => Outcome::Goes,
+        let Some(kept) = &mut self.kept else { return Outcome::Goes };
+        let (prompt, from) = (&self.job.prompt, self.ran);
+        let mut reported = Vec::with_capacity(count + 1);
+        if from == 0 {
+            reported.push(ReportedToken { token: prompt[0], log_probabilities: None });
         }
+        let scored = slots.append(slot, tokens, &mut |index, logits| {
+            let token = prompt[from + index + 1];
+            kept.observe(logits);
+            kept.drawn(token);
+            reported.push(ReportedToken { token, log_probabilities: scores(kept) });
+        });
+        let index = self.job.index;
+        self.ran += count;
+        match scored {
+            Err(error) => Outcome::Over(Event::Failed(ApiError::internal(&error))),
+            Ok(()) if self.send(Event::Prompt { index, tokens: reported }) => Outcome::Goes,
+            Ok(()) => Outcome::Over(Event::Ended { index, end: End::Interrupted }),
+        }
+    }
+
+    /// The sum of hidden states so far, to be changed and given back to [`Running::add_states`], and the first of the next
+    /// `count` states that counts.
+    pub(crate) fn sum_of_states(&mut self, count: usize) -> (Vec<f32>, usize) {
+        let from = match &self.job.work {
+            Work::Embed(Pooling::Last) if self.waiting().len() == count => count - 1,
+            Work::Embed(Pooling::Last) => count,
+            _ => 0,
+        };
+        (std::mem::take(&mut self.sum), from)
+    }
+
+    /// Takes the sum with the states of the next `count` tokens, which ran.
+    pub(crate) fn add_states(&mut self, mut sum: Vec<f32>, count: usize) -> Outcome {
+        self.ran += count;
+        if !self.waiting().is_empty() {
+            self.sum = sum;
+            return Outcome::Goes;
+        }
+        // The length of a mean cancels out.
+        normalize(&mut sum);
+        Outcome::Over(Event::Embedding { index: self.job.index, vector: sum })
     }
 
     /// Draws the next tokens from the logits of `slot`.

@@ -101,6 +101,7 @@ impl<'s> Scheduler<'s> {
         }
         let busy = self.running.iter().flatten().count();
         self.metrics.busy_slots.store(busy as u64, Ordering::Relaxed);
+        self.metrics.waiting_jobs.store(self.queue.len() as u64, Ordering::Relaxed);
     }
 
     /// Ends jobs whose client is gone or whose time is up.
@@ -218,13 +219,14 @@ impl<'s> Scheduler<'s> {
         });
         let mut room = self.slots.batch();
         let mut prompt_room = if answering { room.min(PROMPT_TOKENS) } else { room };
-        let mut parts: Vec<(usize, usize)> = Vec::with_capacity(order.len());
+        let (mut parts, mut texts) = (Vec::with_capacity(order.len()), Vec::new());
         for slot in order {
             let Some(running) = &mut self.running[slot] else { continue };
             let most = if running.answers() { room } else { room.min(prompt_room) };
-            let (count, alone) = match running.next_run() {
-                Run::Step => (running.waiting().len().min(most), false),
-                Run::Separate(wanted) => (wanted.min(most), true),
+            let run = running.next_run();
+            let count = match run {
+                Run::Step | Run::States => running.waiting().len().min(most),
+                Run::Score(wanted) => wanted.min(most),
             };
             if count == 0 {
                 continue;
@@ -233,30 +235,58 @@ impl<'s> Scheduler<'s> {
             if !running.answers() {
                 prompt_room -= count;
             }
-            if alone {
-                let outcome = running.run_alone(self.slots, slot, count);
-                self.metrics.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
-                self.settle(slot, outcome);
-            } else {
-                parts.push((slot, count));
+            match run {
+                Run::Step => parts.push((slot, count)),
+                Run::States => texts.push((slot, count)),
+                Run::Score(_) => {
+                    let outcome = running.score(self.slots, slot, count);
+                    self.metrics.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
+                    self.settle(slot, outcome);
+                }
             }
         }
+        self.embed_together(&texts);
         self.step_together(&parts);
     }
 
-    /// Runs the next tokens of several slots in one step.
-    fn step_together(&mut self, parts: &[(usize, usize)]) {
-        if parts.is_empty() {
+    /// Runs the next tokens of several texts in one pass, and adds up their hidden states.
+    fn embed_together(&mut self, texts: &[(usize, usize)]) {
+        if texts.is_empty() {
             return;
         }
-        let tokens = parts.iter().filter_map(|&(slot, count)| {
-            let tokens: &[Token] = self.running[slot].as_ref()?.waiting().get(..count)?;
-            Some(Part { slot, tokens })
+        let mut sums: Vec<(usize, Vec<f32>, usize)> = Vec::with_capacity(texts.len());
+        for &(slot, count) in texts {
+            if let Some(running) = &mut self.running[slot] {
+                let (sum, from) = running.sum_of_states(count);
+                sums.push((slot, sum, from));
+            }
+        }
+        let tokens = parts(&self.running, texts);
+        let ran = self.slots.hidden_states(&tokens, &mut |part, index, state| {
+            if let Some((_, sum, _)) = sums.get_mut(part).filter(|(.., from)| index >= *from) {
+                sum.iter_mut().zip(state).for_each(|(sum, x)| *sum += x);
+            }
         });
-        let tokens: Vec<Part<'_>> = tokens.collect();
+        for ((slot, sum, _), &(_, count)) in sums.into_iter().zip(texts) {
+            let Some(running) = &mut self.running[slot] else { continue };
+            let outcome = match &ran {
+                Ok(()) => running.add_states(sum, count),
+                Err(error) => Outcome::Over(Event::Failed(ApiError::internal(error))),
+            };
+            self.metrics.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
+            self.settle(slot, outcome);
+        }
+    }
+
+    /// Runs the next tokens of several slots in one step.
+    fn step_together(&mut self, counts: &[(usize, usize)]) {
+        if counts.is_empty() {
+            return;
+        }
+        let tokens = parts(&self.running, counts);
         let ran = self.slots.step(&tokens);
         self.metrics.steps.fetch_add(1, Ordering::Relaxed);
-        for &(slot, count) in parts {
+        for &(slot, count) in counts {
             match (&ran, &mut self.running[slot]) {
                 (Ok(()), Some(running)) => {
                     let counter = match running.answers() {
@@ -294,4 +324,13 @@ impl<'s> Scheduler<'s> {
             self.slots.clear(slot);
         }
     }
+}
+
+/// The next tokens of slots, so many of each.
+fn parts<'r>(running: &'r [Option<Running>], counts: &[(usize, usize)]) -> Vec<Part<'r>> {
+    let part = |&(slot, count): &(usize, usize)| {
+        let tokens: &[Token] = running[slot].as_ref()?.waiting().get(..count)?;
+        Some(Part { slot, tokens })
+    };
+    counts.iter().filter_map(part).collect()
 }

@@ -79,10 +79,11 @@ impl<S: Sequence> SlotRunner for SessionSlot<'_, S> {
 
     fn hidden_states(
         &mut self,
-        _slot: usize,
-        tokens: &[Token],
-        each: &mut dyn FnMut(&[f32]),
+        parts: &[Part<'_>],
+        each: &mut dyn FnMut(usize, usize, &[f32]),
     ) -> Result<(), SessionError> {
-        self.0.hidden_states(tokens, 0, &mut |_, state| each(state))
+        parts.iter().enumerate().try_for_each(|(number, part)| {
+            self.0.hidden_states(part.tokens, 0, &mut |index, state| each(number, index, state))
+        })
     }
 }

@@ -55,14 +55,14 @@ pub trait SlotRunner {
         tokens: &[Token],
         each: &mut dyn FnMut(usize, &mut [f32]),
     ) -> Result<(), SessionError>;
-    /// Appends `tokens` to a slot and calls `each` with the hidden state of each of them, `[hidden]`.
+    /// Appends tokens to slots, each slot at most once, and calls `each(part, index, state)` with the hidden state of each token
+    /// of each part, `[hidden]`.
     ///
     /// # Errors
-    /// Tokens that the sequence refuses.
+    /// As for [`SlotRunner::step`].
     fn hidden_states(
         &mut self,
-        slot: usize,
-        tokens: &[Token],
-        each: &mut dyn FnMut(&[f32]),
+        parts: &[Part<'_>],
+        each: &mut dyn FnMut(usize, usize, &[f32]),
     ) -> Result<(), SessionError>;
 }

@@ -86,9 +86,8 @@ impl SlotRunner for Counting {
     }
     fn hidden_states(
         &mut self,
-        _: usize,
-        _: &[Token],
-        _: &mut dyn FnMut(&[f32]),
+        _: &[Part<'_>],
+        _: &mut dyn FnMut(usize, usize, &[f32]),
     ) -> Result<(), SessionError> {
         Err(SessionError::Empty)
     }

@@ -125,6 +125,13 @@ fn embeddings_are_those_of_the_host() {
     let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
     assert_eq!(ask(json!({ "input": ids, "encoding_format": "base64" }))["data"], answer["data"]);
     assert_eq!(answer["usage"], json!({ "prompt_tokens": ids.len(), "total_tokens": ids.len() }));
+    // More texts than slots, and than the queue has places.
+    let many: Vec<String> = (0..300).map(|number| format!("Text {number}")).collect();
+    let together = ask(json!({ "input": many, "encoding_format": "base64" }));
+    for number in [0, 7, 299] {
+        let single = ask(json!({ "input": many[number], "encoding_format": "base64" }));
+        assert_eq!(together["data"][number]["embedding"], single["data"][0]["embedding"]);
+    }
     served.post("/v1/embeddings", &json!({ "input": "" })).fails(400, Some("input"), "at least one token");
     served.post("/v1/embeddings", &json!({ "input": texts[0], "dimensions": 8 })).fails(
         400,
