@@ -256,18 +256,17 @@ function emphasis(text, at, mark, depth, without) {
             without.add(mark);
             return asText;
         }
-        const after = text[end + mark.length];
         if (/\s/.test(text[end - 1]) || text[end - 1] === "\\") continue;
-        if (mark.length < 3 && after === mark[0]) {
-            // A longer run: its own mark, unless it also ends an inner one ("**a *b***").
-            let run = end;
-            while (text[run] === mark[0]) run += 1;
-            if (run - end === mark.length + 1 && mark === "**") end += 1;
-            else {
-                end = run - 1;
-                continue;
-            }
+        let after = end;
+        while (text[after] === mark[0]) after += 1;
+        const run = after - end;
+        if (run !== mark.length && run !== 3) {
+            // The mark of something inside, or outside.
+            end = after - 1;
+            continue;
         }
+        // Of a run of three, the first ones end what is inside: "**a *b***".
+        end = after - mark.length;
         if (mark[0] === "_" && text[end + mark.length] !== undefined && WORD.test(text[end + mark.length])) continue;
         break;
     }
