@@ -256,12 +256,11 @@ function emphasis(text, at, mark, depth, without) {
             without.add(mark);
             return asText;
         }
-        if (/\s/.test(text[end - 1]) || text[end - 1] === "\\") continue;
         let after = end;
         while (text[after] === mark[0]) after += 1;
         const run = after - end;
-        if (run !== mark.length && run !== 3) {
-            // The mark of something inside, or outside.
+        const closes = !/[\s\\]/.test(text[end - 1]) && (run === mark.length || run === 3);
+        if (!closes) {
             end = after - 1;
             continue;
         }
