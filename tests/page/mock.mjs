@@ -58,7 +58,11 @@ async function complete(body, response, state) {
         }
         chunk({ content: piece });
         count += 1;
-        if (asked.includes("break") && count === 2) return response.destroy();
+        if (asked.includes("break") && count === 2) {
+            // What was written goes out first.
+            await pause(100);
+            return response.destroy();
+        }
         if (asked.includes("slow")) await pause(20);
     }
     chunk({}, asked.includes("length") ? "length" : "stop");

@@ -180,6 +180,7 @@ async function write(messages, draft) {
     const { controller } = running;
     conversation.messages = [...messages, message];
     showError("");
+    keep(conversation);
     show();
     showRunning();
     announce("The model answers.");
@@ -204,6 +205,7 @@ async function write(messages, draft) {
         if (draft !== null && current === conversation) get("message").value = [draft, get("message").value].filter(Boolean).join("\n\n");
     }
     if (conversation.messages.length > 0) keep(conversation);
+    else store.remove(conversation.id);
     if (current === conversation) show();
     else showList();
     showRunning();

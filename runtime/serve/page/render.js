@@ -52,9 +52,14 @@ export function copyButton(text, name) {
             } catch {
                 said = "Not copied: the browser did not allow it";
             }
-            currentTarget.textContent = said;
+            const label = currentTarget.getAttribute("aria-label");
+            const show = (text, spoken) => {
+                currentTarget.textContent = text;
+                if (label !== null) currentTarget.setAttribute("aria-label", spoken);
+            };
+            show(said, said);
             announce(said);
-            setTimeout(() => (currentTarget.textContent = name), 2000);
+            setTimeout(() => show(name, label), 2000);
         },
     }, name);
 }
