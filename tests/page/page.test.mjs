@@ -72,7 +72,7 @@ test("Escape and the button stop an answer, and what is there stays", async () =
         await page.keyboard.press("Enter");
         await page.getByText("word3").last().waitFor();
         assert.equal(await page.locator("article[aria-busy=true]").count(), 1);
-        assert.match(await page.locator("#speed").innerText(), /tokens\/s/);
+        await page.locator("#speed", { hasText: "tokens/s" }).waitFor();
         // Screen readers are not told of each token.
         assert.equal(await page.locator("#status").innerText(), "The model answers.");
         assert.equal(await page.locator("article").last().evaluate((article) => article.closest("[aria-live], [role=log]")), null);
@@ -212,6 +212,7 @@ test("errors are shown in words, and the message comes back", async () => {
         assert.match(await page.getByRole("alert").first().innerText(), said);
         assert.equal(await page.locator("#message").inputValue(), text);
         assert.deepEqual(await articles(page), []);
+        assert.equal(await page.locator("#title").innerText(), "New conversation");
         await page.locator("#message").fill("");
     }
     await accessible(page, "an error");

@@ -202,6 +202,7 @@ async function write(messages, draft) {
     else if (failure) message.note = "Broken off.";
     if (failure && message.content === "" && !message.reasoning) {
         conversation.messages = before;
+        if (before.length === 0) conversation.title = newConversation().title;
         if (draft !== null && current === conversation) get("message").value = [draft, get("message").value].filter(Boolean).join("\n\n");
     }
     if (conversation.messages.length > 0) keep(conversation);
@@ -284,7 +285,7 @@ function showTheme() {
     const theme = store.theme();
     if (theme === null) delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
-    get("theme").textContent = `Theme: ${theme ?? "system"}`;
+    get("theme").textContent = `Theme: ${theme ?? "auto"}`;
 }
 
 function nextTheme() {
