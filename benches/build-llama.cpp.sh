@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds llama-bench, llama-quantize and llama-simple with native instructions from the PyPI source package
+# Builds llama-bench, llama-quantize, llama-simple and llama-server with native instructions from the PyPI source package
 # llama-cpp-python into DIR, and the Python module itself (DIR/venv/bin/python) on the same libraries.
 # VULKAN=ON adds its Vulkan backend: it takes glslc, Vulkan's and SPIR-V's headers (glslc, libvulkan-dev, spirv-headers).
 # AMX stays off: with it this version stops with an illegal instruction on quantized models.
@@ -18,11 +18,12 @@ if [ "$(uname -m)" = x86_64 ]; then
   no_amx=("-DCMAKE_C_FLAGS=$off" "-DCMAKE_CXX_FLAGS=$off")
 fi
 cmake -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DCMAKE_INSTALL_RPATH='$ORIGIN' \
-  -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=ON -DLLAMA_BUILD_SERVER=OFF \
+  -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=ON -DLLAMA_BUILD_SERVER=ON \
+  -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF \
   -DBUILD_SHARED_LIBS=ON -DGGML_VULKAN="${VULKAN:-OFF}" "${no_amx[@]}"
-ninja -C build llama-bench llama-quantize llama-simple mtmd
+ninja -C build llama-bench llama-quantize llama-simple llama-server mtmd
 rm -rf "$dir/bin" && cp -a build/bin "$dir/bin"
-ln -sf bin/llama-bench bin/llama-quantize bin/llama-simple "$dir/"
+ln -sf bin/llama-bench bin/llama-quantize bin/llama-simple bin/llama-server "$dir/"
 # The module without a second build: it loads the libraries above (LLAMA_CPP_LIB_PATH).
 CMAKE_ARGS=-DLLAMA_BUILD=OFF pip install -q --no-deps --no-build-isolation "$dir"/source/llama_cpp_python-*.tar.gz
-echo "built $dir/llama-bench, $dir/llama-quantize, $dir/llama-simple and $dir/venv/bin/python (LLAMA_CPP_LIB_PATH=$dir/bin)"
+echo "built $dir/llama-bench, $dir/llama-quantize, $dir/llama-simple, $dir/llama-server and $dir/venv/bin/python (LLAMA_CPP_LIB_PATH=$dir/bin)"
