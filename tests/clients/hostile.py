@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Claim: hostile clients neither change others' answers nor let the server's memory grow, and it listens on loopback only.
 
     hostile.py --thimble target/debug/thimble --model tiny.thimble [--attacks slow idle ...] [--requests 10000]
