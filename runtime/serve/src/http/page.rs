@@ -3,15 +3,28 @@
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
 /// Path, type and content of each file.
-const FILES: [(&str, &str, &[u8]); 3] = [
-    ("/", "text/html; charset=utf-8", include_bytes!("../../page/index.html")),
-    ("/style.css", "text/css; charset=utf-8", include_bytes!("../../page/style.css")),
-    ("/page.js", "text/javascript; charset=utf-8", include_bytes!("../../page/page.js")),
+const FILES: [(&str, &str, &[u8]); 11] = [
+    ("/", HTML, include_bytes!("../../page/index.html")),
+    ("/icon.svg", SVG, include_bytes!("../../page/icon.svg")),
+    ("/style.css", CSS, include_bytes!("../../page/style.css")),
+    ("/theme.js", JAVASCRIPT, include_bytes!("../../page/theme.js")),
+    ("/page.js", JAVASCRIPT, include_bytes!("../../page/page.js")),
+    ("/api.js", JAVASCRIPT, include_bytes!("../../page/api.js")),
+    ("/markdown.js", JAVASCRIPT, include_bytes!("../../page/markdown.js")),
+    ("/messages.js", JAVASCRIPT, include_bytes!("../../page/messages.js")),
+    ("/render.js", JAVASCRIPT, include_bytes!("../../page/render.js")),
+    ("/settings.js", JAVASCRIPT, include_bytes!("../../page/settings.js")),
+    ("/store.js", JAVASCRIPT, include_bytes!("../../page/store.js")),
 ];
 
 /// Nothing but these files and this server.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The file at a path.
