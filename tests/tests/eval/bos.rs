@@ -36,7 +36,10 @@ fn generation_starts_behind_the_begin_of_text_token() {
         let at = tempfile::tempdir().unwrap();
         let model = long_model_with(at.path(), &post_processor);
         let file = model.file().unwrap();
-        let evaluated = complete(&evaluation(&model, &[Task::Gsm8k]));
+        // More answers than run at a time, on one thread: what it reuses does not depend on another.
+        let folder = tempfile::tempdir().unwrap();
+        let source = many(folder.path());
+        let evaluated = complete(&Evaluation { source, settings, ..evaluation(&model, &[Task::Gsm8k]) });
         with_session(&model, &settings, |session| {
             for (item, outcome) in evaluated.data[0].items.iter().zip(&evaluated.outcomes[0]) {
                 let Question::Text { prompt, .. } = &item.question else { panic!("a prompt") };

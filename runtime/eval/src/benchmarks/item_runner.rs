@@ -5,6 +5,7 @@ use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::{Work, passes};
 use super::task::Task;
+use super::text_runner::ends_answer;
 use crate::request::{Request, RequestError, encode_prompt};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use thimble_runtime::format::ModelFile;
 use thimble_runtime::sampler::{greedy, log_sum_exp};
 use thimble_runtime::sequence::Sequence;
 use thimble_runtime::session::Session;
-use thimble_runtime::stop::{StopMatcher, StopStatus};
+use thimble_runtime::stop::StopMatcher;
 
 /// The model's result for an item.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,21 @@ pub struct ItemOutcome {
 }
 
 impl ItemOutcome {
+    /// The result before anything ran.
+    pub(crate) fn empty(task: Task, index: usize) -> ItemOutcome {
+        ItemOutcome {
+            task,
+            index,
+            log_likelihoods: Vec::new(),
+            tokens: Vec::new(),
+            greedy: None,
+            text: None,
+            work: Work::default(),
+            seconds: 0.0,
+            decode_seconds: 0.0,
+        }
+    }
+
     /// Whether the outcome is complete: a log-likelihood for each choice, or a text.
     pub(crate) fn answers(&self, item: &Item) -> bool {
         match &item.question {
@@ -165,17 +181,7 @@ impl<S: Sequence> ItemRunner<'_, S> {
     /// Runs an item of `task`.
     pub(crate) fn answer(&mut self, task: Task, item: &Item) -> Result<ItemOutcome> {
         let begin = Instant::now();
-        let mut outcome = ItemOutcome {
-            task,
-            index: item.index,
-            log_likelihoods: Vec::new(),
-            tokens: Vec::new(),
-            greedy: None,
-            text: None,
-            work: Work::default(),
-            seconds: 0.0,
-            decode_seconds: 0.0,
-        };
+        let mut outcome = ItemOutcome::empty(task, item.index);
         let asked = TokenizedItem::new(&self.file, item, self.context)?;
         let asked =
             asked.map_err(|reason| EvalError::Row { file: task.name().into(), line: item.line, reason })?;
@@ -231,25 +237,16 @@ impl<S: Sequence> ItemRunner<'_, S> {
         outcome.work = Work::of(&(keep..prompt.len()), prompt.len() - 1);
         self.session.prefill(&prompt[keep..])?;
         let begin = Instant::now();
-        let tokenizer = self.file.tokenizer();
-        let ends = STOPS.map(|stop| tokenizer.special(stop));
         let stops = STOPS.map(str::as_bytes);
         let mut held = [0; 16];
         let mut text = Vec::new();
         // The buffer is longer than the longest stop, and no stop is empty.
         let mut matcher = StopMatcher::new(&stops, &mut held).ok();
-        let mut show = |bytes: &[u8]| text.extend_from_slice(bytes);
         for generated in 1..=MAX_TOKENS {
             let token = greedy(self.session.tokens_and_logits().1);
             outcome.work.decoded += 1;
-            if self.file.config().is_stop(token) || ends.contains(&Some(token)) {
-                break;
-            }
-            // The harness decodes without special tokens.
-            if !tokenizer.is_special(token)
-                && let Some(matcher) = &mut matcher
-                && matcher.push(tokenizer.token_bytes(token), &mut show) == StopStatus::Stopped
-            {
+            let Some(matcher) = &mut matcher else { break };
+            if ends_answer(&self.file, token, matcher, &mut text) {
                 break;
             }
             if generated < MAX_TOKENS {
@@ -257,7 +254,7 @@ impl<S: Sequence> ItemRunner<'_, S> {
             }
         }
         if let Some(matcher) = &mut matcher {
-            matcher.finish(&mut show);
+            matcher.finish(&mut |bytes| text.extend_from_slice(bytes));
         }
         outcome.text = Some(String::from_utf8_lossy(&text).into_owned());
         outcome.decode_seconds = begin.elapsed().as_secs_f64();

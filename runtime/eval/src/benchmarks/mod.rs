@@ -20,6 +20,7 @@ mod samples;
 mod schedule;
 mod table;
 mod task;
+mod text_runner;
 mod workers;
 
 pub use compare::compare;

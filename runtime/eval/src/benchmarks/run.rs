@@ -4,6 +4,7 @@ use super::data::{BenchmarkData, DataSource, Selection};
 use super::error::{EvalError, Result};
 use super::evaluated::{Ended, Evaluated, Outputs, Stopped};
 use super::event::EvalEvent;
+use super::item::Question;
 use super::item_runner::ItemOutcome;
 use super::outcomes::Outcomes;
 use super::partial::{EarlierRuns, PartialResults};
@@ -13,6 +14,7 @@ use super::results::{
 };
 use super::schedule::{prepare, sorted, timed_first};
 use super::task::Task;
+use super::text_runner::slots_per_thread;
 use super::workers::Workers;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -103,7 +105,26 @@ impl Evaluation<'_> {
         let plan = InferencePlan::new(file.config(), &InferenceSettings { context: Some(context), ..one })?;
 
         let (adapters, context) = (self.adapters, most);
-        let workers = Workers { data: &data, todo: &todo, file: &file, adapters, plan: &plan, context, stop };
+        let has_text = |data: &BenchmarkData| {
+            data.items.iter().any(|item| matches!(item.question, Question::Text { .. }))
+        };
+        let text_plan = if data.iter().any(has_text) && !plan.backend().has_gpu() {
+            let sequences = Some(slots_per_thread(&plan, threads));
+            let settings = InferenceSettings { sequences, context: Some(plan.context()), ..one };
+            Some(InferencePlan::new(file.config(), &settings)?)
+        } else {
+            None
+        };
+        let workers = Workers {
+            data: &data,
+            todo: &todo,
+            file: &file,
+            adapters,
+            plan: &plan,
+            text_plan,
+            context,
+            stop,
+        };
         let mut predicted = earlier.predicted;
         let mut elapsed = 0.0;
         // On a GPU, each thread would hold its own copy of the weights.

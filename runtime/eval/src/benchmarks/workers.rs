@@ -2,8 +2,10 @@
 
 use super::data::BenchmarkData;
 use super::error::{EvalError, Result};
+use super::item::Question;
 use super::item_runner::{ItemOutcome, ItemRunner};
 use super::schedule::ScheduledItem;
+use super::text_runner::TextRunner;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -19,6 +21,8 @@ pub(crate) struct Workers<'a> {
     pub(crate) file: &'a ModelFile<'a>,
     pub(crate) adapters: &'a [WeightedAdapter<'a>],
     pub(crate) plan: &'a InferencePlan,
+    /// The plan of generated answers, several at a time, if there are any and the CPU runs them.
+    pub(crate) text_plan: Option<InferencePlan>,
     pub(crate) context: usize,
     pub(crate) stop: &'a AtomicBool,
 }
@@ -83,12 +87,39 @@ impl Workers<'_> {
             return Err(EvalError::Gpu { begun: false });
         }
         let mut item_runner = ItemRunner { file: *self.file, session, context: self.context };
-        loop {
-            if ended.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed) {
-                return Ok(());
+        let mut text_memory = self.text_plan.as_ref().map(InferencePlan::allocate).transpose()?;
+        let mut text_runner = match (&self.text_plan, &mut text_memory) {
+            (Some(plan), Some(memory)) => {
+                Some(TextRunner::new(*self.file, plan, memory, self.adapters, self.context)?)
             }
-            let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(todo) = self.todo.get(place) else { return Ok(()) };
+            _ => None,
+        };
+        let goes_on = || !ended.load(Ordering::Relaxed) && !self.stop.load(Ordering::Relaxed);
+        // The next item, if it is one for the text runner or, without `text`, none.
+        let claim = |text: bool| {
+            let claimed = |place: usize| {
+                let todo = self.todo.get(place)?;
+                let is_text = self.text_plan.is_some() && self.is_text(todo);
+                (is_text == text).then_some(place + 1)
+            };
+            next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claimed).ok()
+        };
+        while goes_on() {
+            let Some(place) = claim(false) else {
+                if next.load(Ordering::Relaxed) >= self.todo.len() {
+                    return Ok(());
+                }
+                if let Some(text_runner) = &mut text_runner {
+                    let mut claim = || {
+                        let (place, data) = claim(true).map(|place| (place, &self.todo[place]))?;
+                        let (data, item) = (&self.data[data.data], data.item);
+                        Some((place, data.task, &data.items[item]))
+                    };
+                    text_runner.run(&mut claim, send, &goes_on)?;
+                }
+                continue;
+            };
+            let todo = &self.todo[place];
             let data = &self.data[todo.data];
             let outcome = item_runner.answer(data.task, &data.items[todo.item])?;
             if item_runner.session.sequence().kind() != self.plan.backend() {
@@ -98,5 +129,10 @@ impl Workers<'_> {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    fn is_text(&self, todo: &ScheduledItem) -> bool {
+        matches!(self.data[todo.data].items[todo.item].question, Question::Text { .. })
     }
 }
