@@ -109,7 +109,7 @@ fn a_slot_computes_what_a_session_alone_computes() {
         ["requests", "tokens", "masked", "adapted", "reused", "copied", "rewound", "refilled", "together"];
     for what in kinds {
         assert!(
-            seen.get(what).is_some_and(|&count| count >= 20),
+            seen.get(what).is_some_and(|&count| count >= 10),
             "too few {what} to prove anything: {seen:?}"
         );
     }

@@ -71,7 +71,9 @@ impl<'a> Mix<'a> {
         let pool = SpinPool::new(plan.threads()).unwrap();
         let mut all = slots(&file, &plan, &mut memory, &pool).unwrap();
         let mut running: Vec<Option<Running>> = (0..all.slots()).map(|_| None).collect();
-        let (mut to_start, mut done) = (3 + self.random.below(6), Vec::new());
+        // Long ones take most of the time.
+        let most = if self.longest > 1000 { 2 } else { 6 };
+        let (mut to_start, mut done) = (2 + self.random.below(most), Vec::new());
         while to_start > 0 || running.iter().any(Option::is_some) {
             for slot in 0..running.len() {
                 if running[slot].is_none() && to_start > 0 && self.random.below(2) == 0 {

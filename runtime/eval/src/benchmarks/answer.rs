@@ -1,8 +1,11 @@
-//! GSM8K: extracts the number of a worked solution and compares it, as the harness does.
+//! GSM8K: ends a worked solution, extracts its number and compares it, as the harness does.
 
 use crate::request::is_blank;
 use regex::Regex;
 use std::sync::LazyLock;
+use thimble_runtime::Token;
+use thimble_runtime::format::ModelFile;
+use thimble_runtime::stop::{StopMatcher, StopStatus};
 
 /// Generation stops before these texts.
 pub const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
@@ -10,6 +13,23 @@ pub const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
 pub const MAX_TOKENS: usize = 256;
 /// The result for an answer without a number.
 const INVALID: &str = "[invalid]";
+
+/// Takes a token that the model chose. Whether the answer ends before it.
+pub(crate) fn ends_answer(
+    file: &ModelFile<'_>,
+    token: Token,
+    matcher: &mut StopMatcher<'_>,
+    text: &mut Vec<u8>,
+) -> bool {
+    let tokenizer = file.tokenizer();
+    if file.config().is_stop(token) || STOPS.iter().any(|stop| tokenizer.special(stop) == Some(token)) {
+        return true;
+    }
+    // The harness decodes without special tokens.
+    !tokenizer.is_special(token)
+        && matcher.push(tokenizer.token_bytes(token), &mut |bytes| text.extend_from_slice(bytes))
+            == StopStatus::Stopped
+}
 
 static STRICT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"#### (\-?[0-9\.,]+)").ok());
 static FLEXIBLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(-?[$0-9.,]{2,})|(-?[0-9]+)").ok());

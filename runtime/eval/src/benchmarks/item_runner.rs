@@ -1,11 +1,10 @@
 //! Runs items on one thread's session: log-likelihoods and generated answers.
 
-use super::answer::{MAX_TOKENS, STOPS};
+use super::answer::{MAX_TOKENS, STOPS, ends_answer};
 use super::error::{EvalError, Result};
 use super::item::{Choices, Gold, Item, Question};
 use super::passes::{Work, passes};
 use super::task::Task;
-use super::text_runner::ends_answer;
 use crate::request::{Request, RequestError, encode_prompt};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;

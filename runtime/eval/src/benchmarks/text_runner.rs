@@ -1,6 +1,6 @@
 //! Generates the answers of several items at a time on one thread: each pass over the weights continues all of them.
 
-use super::answer::{MAX_TOKENS, STOPS};
+use super::answer::{MAX_TOKENS, STOPS, ends_answer};
 use super::error::{EvalError, Result};
 use super::item::Item;
 use super::item_runner::{ItemOutcome, TokenizedItem};
@@ -15,7 +15,7 @@ use thimble_runtime::format::ModelFile;
 use thimble_runtime::kernels::SingleThread;
 use thimble_runtime::sampler::greedy;
 use thimble_runtime::sequences::Part;
-use thimble_runtime::stop::{StopMatcher, StopStatus};
+use thimble_runtime::stop::StopMatcher;
 
 /// Most answers at a time. From a few rows on, arithmetic limits a pass, and more only take memory.
 const MOST_SLOTS: usize = 8;
@@ -32,23 +32,6 @@ pub(crate) fn slots_per_thread(plan: &InferencePlan, threads: usize) -> usize {
 
 /// The item at a place of the schedule.
 pub(crate) type PlacedItem<'i> = (usize, Task, &'i Item);
-
-/// Takes a token that the model chose. Whether the answer ends before it.
-pub(crate) fn ends_answer(
-    file: &ModelFile<'_>,
-    token: Token,
-    matcher: &mut StopMatcher<'_>,
-    text: &mut Vec<u8>,
-) -> bool {
-    let tokenizer = file.tokenizer();
-    if file.config().is_stop(token) || STOPS.iter().any(|stop| tokenizer.special(stop) == Some(token)) {
-        return true;
-    }
-    // The harness decodes without special tokens.
-    !tokenizer.is_special(token)
-        && matcher.push(tokenizer.token_bytes(token), &mut |bytes| text.extend_from_slice(bytes))
-            == StopStatus::Stopped
-}
 
 /// An answer that is being generated.
 struct Answer {
