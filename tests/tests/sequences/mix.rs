@@ -75,10 +75,10 @@ impl<'a> Mix<'a> {
         let most = if self.longest > 1000 { 2 } else { 6 };
         let (mut to_start, mut done) = (2 + self.random.below(most), Vec::new());
         while to_start > 0 || running.iter().any(Option::is_some) {
-            for slot in 0..running.len() {
-                if running[slot].is_none() && to_start > 0 && self.random.below(2) == 0 {
+            for (slot, place) in running.iter_mut().enumerate() {
+                if place.is_none() && to_start > 0 && self.random.below(2) == 0 {
                     to_start -= 1;
-                    running[slot] = Some(self.start(&mut all, slot, vocab));
+                    *place = Some(self.start(&mut all, slot, vocab));
                 }
             }
             self.step(&mut all, &mut running);
