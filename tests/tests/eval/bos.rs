@@ -36,17 +36,20 @@ fn generation_starts_behind_the_begin_of_text_token() {
         let at = tempfile::tempdir().unwrap();
         let model = long_model_with(at.path(), &post_processor);
         let file = model.file().unwrap();
-        // More answers than run at a time, on one thread: what it reuses does not depend on another.
+        // On one thread: what it reuses does not depend on another. Then more answers than run at a time.
+        let few = complete(&Evaluation { settings, ..evaluation(&model, &[Task::Gsm8k]) });
         let folder = tempfile::tempdir().unwrap();
         let source = many(folder.path());
-        let evaluated = complete(&Evaluation { source, settings, ..evaluation(&model, &[Task::Gsm8k]) });
+        let more = complete(&Evaluation { source, ..evaluation(&model, &[Task::Gsm8k]) });
         with_session(&model, &settings, |session| {
-            for (item, outcome) in evaluated.data[0].items.iter().zip(&evaluated.outcomes[0]) {
-                let Question::Text { prompt, .. } = &item.question else { panic!("a prompt") };
-                assert_eq!(outcome.text.as_ref(), Some(&continued(session, &file, prompt)));
+            for evaluated in [&few, &more] {
+                for (item, outcome) in evaluated.data[0].items.iter().zip(&evaluated.outcomes[0]) {
+                    let Question::Text { prompt, .. } = &item.question else { panic!("a prompt") };
+                    assert_eq!(outcome.text.as_ref(), Some(&continued(session, &file, prompt)));
+                }
             }
         });
-        evaluated.outcomes.into_iter().flatten().map(|outcome| outcome.work.tokens).sum::<u64>()
+        few.outcomes.into_iter().flatten().map(|outcome| outcome.work.tokens).sum::<u64>()
     });
     assert!(begun > plain, "{begun} {plain}");
 }

@@ -67,20 +67,20 @@ impl Backend for Fake<'_> {
         (self.end, self.drawn) = (batch.position + batch.tokens.len(), None);
         self.cpu.embed(batch);
     }
-    fn project(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.project(layer, batch);
+    fn project(&mut self, layer: usize) {
+        self.cpu.project(layer);
     }
-    fn attend(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.attend(layer, batch);
+    fn attend(&mut self, layer: usize) {
+        self.cpu.attend(layer);
     }
-    fn attention_output(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.attention_output(layer, batch);
+    fn attention_output(&mut self, layer: usize) {
+        self.cpu.attention_output(layer);
     }
-    fn gate_up(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.gate_up(layer, batch);
+    fn gate_up(&mut self, layer: usize) {
+        self.cpu.gate_up(layer);
     }
-    fn down(&mut self, layer: usize, batch: &Batch<'_>) {
-        self.cpu.down(layer, batch);
+    fn down(&mut self, layer: usize) {
+        self.cpu.down(layer);
     }
     fn head(&mut self, rows: Range<usize>) {
         self.heads += 1;
