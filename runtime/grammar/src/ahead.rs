@@ -1,6 +1,6 @@
 //! Masks that are computed while the caller does something else.
 
-use crate::constraint::failure;
+use crate::failure::failure;
 use llguidance::Matcher;
 use llguidance::toktrie::SimpleVob;
 use std::sync::mpsc::{Receiver, Sender, channel};

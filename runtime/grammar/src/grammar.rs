@@ -1,8 +1,9 @@
 //! Compiled grammars.
 
 use crate::cache::lock;
-use crate::constraint::{GrammarConstraint, first_line};
+use crate::constraint::GrammarConstraint;
 use crate::error::GrammarError;
+use crate::failure::first_line;
 use crate::limits::GrammarLimits;
 use crate::source::GrammarSource;
 use crate::vocabulary::Vocabulary;

@@ -8,6 +8,7 @@ mod ahead;
 mod cache;
 mod constraint;
 mod error;
+mod failure;
 mod gbnf;
 mod grammar;
 mod limits;
