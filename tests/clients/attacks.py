@@ -164,6 +164,7 @@ MALFORMED = [
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
 ]
+# Wrong on every path; the second list only where there are messages: other paths ignore what they do not know.
 MALFORMED_JSON = [
     b"",
     b"{",
@@ -171,12 +172,14 @@ MALFORMED_JSON = [
     b"null",
     b'"x"',
     b"\xff\xfe",
+    b"[" * 200_000,
+    b'{"a":' * 100_000,
+]
+MALFORMED_CHATS = [
     b'{"messages": "hello"}',
     b'{"messages": [{}]}',
     b'{"messages": [{"role": "user", "content": {"a": 1}}]}',
     b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
-    b"[" * 200_000,
-    b'{"a":' * 100_000,
     b'{"messages": [], "temperature": 1e999}',
     b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}',
     b'{"messages": [{"role": "user", "content": "x"}], "n": 1e9}',
@@ -196,15 +199,20 @@ def malformed(server, flags):
     faults, codes = [], collections.Counter()
     for path in (b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"):
         head = b"POST " + path + b" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        requests = [head + b"Content-Length: %d\r\n\r\n" % len(body) + body for body in MALFORMED_JSON]
-        for request in requests + (MALFORMED if path == b"/v1/completions" else []):
-            connection = server.connect(timeout=10)
+        chat = path == b"/v1/chat/completions"
+        bodies = MALFORMED_JSON + (MALFORMED_CHATS if chat else [])
+        requests = [head + b"Content-Length: %d\r\n\r\n" % len(body) + body for body in bodies]
+        for request in requests + (MALFORMED if chat else []):
+            connection = server.connect(timeout=5)
             try:
                 connection.sendall(request)
-                connection.shutdown(socket.SHUT_WR)
             except OSError:
                 pass  # refused before its end
             response = read_all(connection)
+            if response is None:
+                # It waits for more: there is none.
+                connection.shutdown(socket.SHUT_WR)
+                response = read_all(connection)
             connection.close()
             code = response[9:12].decode(errors="replace") if response else "closed"
             codes["no end" if response is None else code] += 1
