@@ -70,7 +70,7 @@ fn root() -> PathBuf {
 fn files(folder: &Path, prefix: &str, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
-        let built = ["target", "build"].contains(&name.as_str()) && prefix != "trainer/";
+        let built = ["target", "build", "node_modules"].contains(&name.as_str()) && prefix != "trainer/";
         match entry.file_type().unwrap().is_dir() {
             true if built || name.starts_with('.') => {}
             true => files(&entry.path(), &format!("{prefix}{name}/"), found),
