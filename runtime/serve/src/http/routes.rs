@@ -159,18 +159,7 @@ async fn chat(
     Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let mut body = read_object(&app.options, &app.bodies, request).await?;
-    caller.connection.set_busy(true);
-    let common: CommonFields = api::fields(&body.object)?;
-    app.check_model(common.model.as_deref())?;
-    let prepared = app.prepare(move |preparer| {
-        let prepared = preparer.chat(&body.object);
-        body.release();
-        prepared
-    });
-    let scheduled = app.schedule(prepared.await?, caller.client)?;
-    let reply = stream::Reply::new(stream::Kind::Chat, &app, caller.log, &scheduled);
-    stream::respond(reply, scheduled, common.streams()).await
+    answer(stream::Kind::Chat, app, caller, request).await
 }
 
 async fn completion(
@@ -178,17 +167,30 @@ async fn completion(
     Extension(caller): Extension<Caller>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
+    answer(stream::Kind::Completion, app, caller, request).await
+}
+
+/// Generates texts, whole or as a stream.
+async fn answer(
+    kind: stream::Kind,
+    app: Arc<App>,
+    caller: Caller,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
     let mut body = read_object(&app.options, &app.bodies, request).await?;
     caller.connection.set_busy(true);
     let common: CommonFields = api::fields(&body.object)?;
     app.check_model(common.model.as_deref())?;
     let prepared = app.prepare(move |preparer| {
-        let prepared = preparer.completion(&body.object);
+        let prepared = match kind {
+            stream::Kind::Chat => preparer.chat(&body.object),
+            stream::Kind::Completion => preparer.completion(&body.object),
+        };
         body.release();
         prepared
     });
     let scheduled = app.schedule(prepared.await?, caller.client)?;
-    let reply = stream::Reply::new(stream::Kind::Completion, &app, caller.log, &scheduled);
+    let reply = stream::Reply::new(kind, &app, caller.log, &scheduled);
     stream::respond(reply, scheduled, common.streams()).await
 }
 
