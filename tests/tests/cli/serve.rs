@@ -1,10 +1,14 @@
 //! `thimble serve` against `thimble run`, and what it refuses to start with.
 
 use crate::setup::{Bench, setup};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr};
+use std::thread;
 
 /// A server that is killed when it is dropped.
 struct Served {
@@ -64,6 +68,59 @@ fn greedy_answers_are_those_of_run() {
     }
 }
 
+/// A PEFT folder `lora` with adapters of rank 1 for the model `hf`, and the file `mine.adapter` that `convert` makes of it.
+fn write_adapter(bench: &Bench) {
+    fs::create_dir(bench.path("lora")).unwrap();
+    let config = json!({ "peft_type": "LORA", "r": 1, "lora_alpha": 8, "target_modules": ["down_proj"] });
+    fs::write(bench.path("lora/adapter_config.json"), config.to_string()).unwrap();
+    let whole = fs::read(bench.path("hf/model.safetensors")).unwrap();
+    let model = SafeTensors::deserialize(&whole).unwrap();
+    let down = "model.layers.0.mlp.down_proj";
+    let shape = model.tensor(&format!("{down}.weight")).unwrap().shape().to_vec();
+    let ones = |count: usize| -> Vec<u8> {
+        (0..count).flat_map(|at| ((at % 7) as f32 - 3.0).to_le_bytes()).collect()
+    };
+    let (a, b) = (ones(shape[1]), ones(shape[0]));
+    let view = |shape: [usize; 2], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap();
+    let tensors = [
+        (format!("base_model.model.{down}.lora_A.weight"), view([1, shape[1]], &a)),
+        (format!("base_model.model.{down}.lora_B.weight"), view([shape[0], 1], &b)),
+    ];
+    fs::write(bench.path("lora/adapter_model.safetensors"), serialize(tensors, None).unwrap()).unwrap();
+    bench.run(&["convert", "lora", "-o", "mine.adapter", "--base", "hf"], b"").succeeds();
+}
+
+#[test]
+fn adapters_are_those_of_run_for_several_clients_at_once() {
+    let bench = setup("serve-adapter");
+    write_adapter(&bench);
+    let adapter = ["--adapter", "mine.adapter:0.5"];
+    let served = Served::start(&bench, &[&adapter[..], &["--parallel", "3"]].concat());
+    thread::scope(|scope| {
+        for text in ["Hi", "What is the capital of France?", "Three"] {
+            let (bench, served, adapter) = (&bench, &served, &adapter);
+            scope.spawn(move || {
+                let run = [
+                    "run",
+                    "tiny.thimble",
+                    "--prompt",
+                    text,
+                    "--temperature",
+                    "0",
+                    "--max-tokens",
+                    "20",
+                    "--json",
+                ];
+                let plain = bench.json(&run);
+                let adapted = bench.json(&[&run[..], adapter].concat());
+                assert_ne!(plain["text"], adapted["text"], "the adapter changes nothing");
+                let body = json!({ "prompt": text, "temperature": 0, "max_tokens": 20 });
+                assert_eq!(served.post("/v1/completions", &body)["choices"][0]["text"], adapted["text"]);
+            });
+        }
+    });
+}
+
 #[test]
 #[cfg(unix)]
 fn sigterm_ends_it_and_each_request_has_a_line() {
@@ -89,7 +146,7 @@ fn what_would_open_more_than_was_meant_is_refused() {
     refused(&["--cors", "example.org"], "--cors");
     refused(&["--allowed-host", "http://a.example"], "--allowed-host");
     refused(&["--host", "0.0.0.0", "--api-key", ""], "--api-key");
-    std::fs::write(bench.path("keys"), "\n  \n").unwrap();
+    fs::write(bench.path("keys"), "\n  \n").unwrap();
     refused(&["--api-key-file", "keys"], "keys has no key");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
