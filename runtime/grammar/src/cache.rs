@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most grammars that a vocabulary keeps.
 const KEPT: usize = 16;
+/// Most bytes of all of them, their sources and lexers.
+const KEPT_BYTES: usize = 64 << 20;
 
 /// A matcher before the first token.
 type Start = Arc<Mutex<Matcher>>;
@@ -14,27 +16,38 @@ type Start = Arc<Mutex<Matcher>>;
 /// The grammars that were compiled or used last, the latest at the end.
 #[derive(Default)]
 pub(crate) struct Cache {
-    kept: Mutex<Vec<(GrammarSource, GrammarLimits, Start)>>,
+    kept: Mutex<Vec<Kept>>,
+}
+
+struct Kept {
+    source: GrammarSource,
+    limits: GrammarLimits,
+    start: Start,
+    bytes: usize,
 }
 
 impl Cache {
     /// The grammar of `source`, if it is kept and its `limits` are the same.
     pub(crate) fn find(&self, source: &GrammarSource, limits: &GrammarLimits) -> Option<Start> {
         let mut kept = lock(&self.kept);
-        let at = kept.iter().position(|(known, under, _)| known == source && under == limits)?;
+        let at = kept.iter().position(|known| known.source == *source && known.limits == *limits)?;
         let found = kept.remove(at);
-        let start = Arc::clone(&found.2);
+        let start = Arc::clone(&found.start);
         kept.push(found);
         Some(start)
     }
 
-    /// Keeps a grammar, in place of the one that was not used for longest.
-    pub(crate) fn keep(&self, source: &GrammarSource, limits: &GrammarLimits, start: &Start) {
+    /// Keeps a grammar that takes `bytes`, in place of those that were not used for longest.
+    pub(crate) fn keep(&self, source: &GrammarSource, limits: &GrammarLimits, start: &Start, bytes: usize) {
+        let bytes = bytes + source.text_bytes();
+        if bytes > KEPT_BYTES {
+            return;
+        }
         let mut kept = lock(&self.kept);
-        if kept.len() >= KEPT {
+        while kept.len() >= KEPT || kept.iter().map(|one| one.bytes).sum::<usize>() + bytes > KEPT_BYTES {
             kept.remove(0);
         }
-        kept.push((source.clone(), *limits, Arc::clone(start)));
+        kept.push(Kept { source: source.clone(), limits: *limits, start: Arc::clone(start), bytes });
     }
 }
 

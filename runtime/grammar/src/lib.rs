@@ -6,6 +6,7 @@
 
 mod ahead;
 mod cache;
+mod compile;
 mod constraint;
 mod error;
 mod failure;

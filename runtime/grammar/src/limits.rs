@@ -18,6 +18,8 @@ pub struct GrammarLimits {
     pub lexer_work: u64,
     /// Most states of the lexer, about 1.5 kB each.
     pub lexer_states: usize,
+    /// Most bytes of the lexer before the first token: each answer has a copy.
+    pub start_bytes: usize,
     /// Most items of the parser for one mask.
     pub mask_items: usize,
     /// Work of the lexer for one mask, in nodes; about 14 for each microsecond.
@@ -34,6 +36,7 @@ impl Default for GrammarLimits {
             grammar_size: 500_000,
             lexer_work: 1_000_000,
             lexer_states: 50_000,
+            start_bytes: 32 << 20,
             mask_items: 50_000,
             mask_lexer_work: 200_000,
         }

@@ -32,6 +32,9 @@ const UNSUPPORTED: [(&str, &str); 19] = [
     ("extends", "use allOf"),
 ];
 
+/// Most bytes of the JSON pointers to all parts of a schema: they repeat long names.
+const POINTER_BYTES: usize = 16 << 20;
+
 /// Formats whose texts are enforced.
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
@@ -66,7 +69,8 @@ pub(crate) fn prepare(text: &str) -> Result<Value, GrammarError> {
         }
         _ => return Err(syntax("expected an object or a boolean".to_string())),
     }
-    let mut walk = Walk { open: vec![String::new()], ..Walk::default() };
+    let mut walk = Walk::default();
+    walk.reach(String::new())?;
     while let Some(pointer) = walk.open.pop() {
         if walk.seen.insert(pointer.clone()) {
             walk.visit(&mut root, &pointer)?;
@@ -92,11 +96,28 @@ fn syntax(reason: String) -> GrammarError {
 struct Walk {
     open: Vec<String>,
     seen: HashSet<String>,
+    /// Bytes of all pointers so far.
+    bytes: usize,
+    /// Whether the definitions were added, all of them.
+    defined: bool,
+    /// The identifiers of the schema and its parts, once they were asked for.
+    identifiers: Option<HashSet<String>>,
     /// Every `multipleOf`, with its place.
     multiples: Vec<(f64, String)>,
 }
 
 impl Walk {
+    /// Adds what is to be visited.
+    fn reach(&mut self, pointer: String) -> Result<(), GrammarError> {
+        self.bytes += pointer.len();
+        if self.bytes > POINTER_BYTES {
+            let reason = format!("the places of its parts take more than {} MB", POINTER_BYTES >> 20);
+            return Err(GrammarError::TooComplex { language: LANGUAGE, reason });
+        }
+        self.open.push(pointer);
+        Ok(())
+    }
+
     fn visit(&mut self, root: &mut Value, pointer: &str) -> Result<(), GrammarError> {
         let Some(schema) = root.pointer_mut(pointer) else { return Ok(()) };
         let schema = match schema {
@@ -124,11 +145,15 @@ impl Walk {
             let child = format!("{pointer}/{keyword}");
             let named = matches!(keyword, "properties" | "patternProperties");
             match value {
-                Value::Array(items) => self.open.extend((0..items.len()).map(|i| format!("{child}/{i}"))),
-                Value::Object(by_name) if named => {
-                    self.open.extend(by_name.keys().map(|name| format!("{child}/{}", pointer_part(name))));
+                Value::Array(items) => {
+                    (0..items.len()).try_for_each(|i| self.reach(format!("{child}/{i}")))?
                 }
-                _ => self.open.push(child),
+                Value::Object(by_name) if named => {
+                    by_name
+                        .keys()
+                        .try_for_each(|name| self.reach(format!("{child}/{}", pointer_part(name))))?;
+                }
+                _ => self.reach(child)?,
             }
         }
         let Some(reference) = schema.get("$ref") else { return Ok(()) };
@@ -142,36 +167,48 @@ impl Walk {
         if let Some(target) = reference.strip_prefix('#').map(percent_decoded)
             && root.pointer(&target).is_some()
         {
-            self.open.push(target);
-            return Ok(());
+            return self.reach(target);
         }
         let known = root.get("$id").or_else(|| root.get("id")).and_then(Value::as_str);
         let elsewhere = reference.contains("://")
             && !known.is_some_and(|id| reference.starts_with(id.trim_end_matches('#')))
-            && !mentions(root, reference.split('#').next().unwrap_or_default());
+            && !self.identifies(root, reference.split('#').next().unwrap_or_default());
         if elsewhere {
             let reason =
                 format!("{reference} is not in this schema, and nothing is fetched: put it under $defs");
             return Err(refusal("$ref", pointer, reason));
         }
+        if std::mem::replace(&mut self.defined, true) {
+            return Ok(());
+        }
         for keyword in ["$defs", "definitions"] {
-            let names =
+            let mut names =
                 root.get(keyword).and_then(Value::as_object).into_iter().flat_map(|names| names.keys());
-            self.open.extend(names.map(|name| format!("/{keyword}/{}", pointer_part(name))));
+            names.try_for_each(|name| self.reach(format!("/{keyword}/{}", pointer_part(name))))?;
         }
         Ok(())
     }
+
+    /// Whether a part of the schema has this identifier.
+    fn identifies(&mut self, root: &Value, id: &str) -> bool {
+        let identifiers = self.identifiers.get_or_insert_with(|| {
+            let mut found = HashSet::new();
+            collect_identifiers(root, &mut found);
+            found
+        });
+        identifiers.contains(id)
+    }
 }
 
-/// Whether a part of the schema has this identifier.
-fn mentions(value: &Value, id: &str) -> bool {
+fn collect_identifiers(value: &Value, found: &mut HashSet<String>) {
     match value {
         Value::Object(map) => {
-            let named = ["$id", "id"].iter().any(|key| map.get(*key).and_then(Value::as_str) == Some(id));
-            named || map.values().any(|value| mentions(value, id))
+            let named = ["$id", "id"].iter().filter_map(|key| map.get(*key).and_then(Value::as_str));
+            found.extend(named.map(str::to_string));
+            map.values().for_each(|value| collect_identifiers(value, found));
         }
-        Value::Array(items) => items.iter().any(|value| mentions(value, id)),
-        _ => false,
+        Value::Array(items) => items.iter().for_each(|value| collect_identifiers(value, found)),
+        _ => {}
     }
 }
 

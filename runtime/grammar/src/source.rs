@@ -53,18 +53,26 @@ impl GrammarSource {
         })
     }
 
-    /// Refuses long and deeply nested sources: parsers recurse.
-    fn check_size(&self, limits: &GrammarLimits) -> Result<(), GrammarError> {
-        let too_complex =
-            |reason: String| Err(GrammarError::TooComplex { language: self.language(), reason });
-        let texts = match self {
-            GrammarSource::Choices(choices) => choices.as_slice(),
+    fn texts(&self) -> &[String] {
+        match self {
+            GrammarSource::Choices(choices) => choices,
             GrammarSource::JsonSchema(text)
             | GrammarSource::Regex(text)
             | GrammarSource::Lark(text)
             | GrammarSource::Gbnf(text) => std::slice::from_ref(text),
-        };
-        let bytes: usize = texts.iter().map(String::len).sum();
+        }
+    }
+
+    /// Length of the source, bytes.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.texts().iter().map(String::len).sum()
+    }
+
+    /// Refuses long and deeply nested sources: parsers recurse.
+    fn check_size(&self, limits: &GrammarLimits) -> Result<(), GrammarError> {
+        let too_complex =
+            |reason: String| Err(GrammarError::TooComplex { language: self.language(), reason });
+        let bytes = self.text_bytes();
         if bytes > limits.source_bytes {
             return too_complex(format!("it has {bytes} bytes, the limit is {}", limits.source_bytes));
         }
@@ -72,7 +80,7 @@ impl GrammarSource {
             return Ok(());
         }
         let mut depth = 0_usize;
-        for byte in texts.iter().flat_map(|text| text.bytes()) {
+        for byte in self.texts().iter().flat_map(|text| text.bytes()) {
             match byte {
                 b'(' | b'[' | b'{' => depth += 1,
                 b')' | b']' | b'}' => depth = depth.saturating_sub(1),

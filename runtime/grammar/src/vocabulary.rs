@@ -1,6 +1,7 @@
 //! The tokens of a model, as a tree of their bytes.
 
 use crate::cache::Cache;
+use crate::compile::Compilers;
 use crate::error::GrammarError;
 use llguidance::ParserFactory;
 use llguidance::earley::SlicedBiasComputer;
@@ -20,6 +21,7 @@ const MOST_BYTES: usize = (1 << 22) - 1;
 pub struct Vocabulary {
     pub(crate) factory: ParserFactory,
     pub(crate) cache: Cache,
+    pub(crate) compilers: Arc<Compilers>,
 }
 
 impl Vocabulary {
@@ -76,7 +78,7 @@ impl Vocabulary {
         let made = made.map_err(|error| error.to_string()).and_then(|made| made.map_err(|e| e.to_string()));
         let mut factory = made.map_err(|reason| GrammarError::Vocabulary { reason })?;
         factory.quiet();
-        Ok(Arc::new(Vocabulary { factory, cache: Cache::default() }))
+        Ok(Arc::new(Vocabulary { factory, cache: Cache::default(), compilers: Arc::default() }))
     }
 }
 
