@@ -121,17 +121,21 @@ where
         common
     }
 
-    /// Replaces the tokens, cache and adapters of slot `to` by those of slot `from`. There are no logits for it until
-    /// another token runs: to go on from the same logits in both, rewind both by a token and append it again.
+    /// Replaces the tokens, cache and adapters of slot `to` by the first `tokens` tokens of slot `from`. There are no logits for
+    /// it until another token runs: to go on from the same logits in both, rewind both by a token and append it again.
     ///
     /// # Errors
-    /// [`SessionError::UnknownSlot`].
-    pub fn copy(&mut self, from: usize, to: usize) -> Result<(), SessionError> {
+    /// [`SessionError::UnknownSlot`]; [`SessionError::Rewind`] if `from` has fewer tokens.
+    pub fn copy(&mut self, from: usize, to: usize, tokens: usize) -> Result<(), SessionError> {
         self.check_slot(from)?;
         self.check_slot(to)?;
+        let position = self.position(from);
+        if tokens > position {
+            return Err(SessionError::Rewind { to: tokens, position });
+        }
         if from != to {
             self.forget(to);
-            self.cpu.copy_sequence(from, to);
+            self.cpu.copy_sequence(from, to, tokens);
         }
         Ok(())
     }

@@ -237,7 +237,7 @@ fn steps_of_several_sequences_allocate_nothing() {
                     all.step(&parts[..if step < 3 { 1 } else { 3 - step / 15 }]).unwrap();
                     drawn += parts.len();
                 }
-                all.copy(0, 2).unwrap();
+                all.copy(0, 2, 3).unwrap();
                 all.run(&[Part { slot: 2, tokens: &prompt[..4] }]).unwrap();
                 states += all.hidden_states(2).len();
                 all.each_logits(2, 1, &mut |_, logits| states += logits.len());

@@ -39,11 +39,10 @@ where
         self.buffers.history
     }
 
-    /// Replaces tokens, cache and adapters of a sequence by another's.
-    pub(crate) fn copy_sequence(&mut self, from: usize, to: usize) {
+    /// Replaces tokens, cache and adapters of a sequence by the first `end` positions of another one, which has as many.
+    pub(crate) fn copy_sequence(&mut self, from: usize, to: usize, end: usize) {
         let context = self.plan.options().context;
         let b = &mut self.buffers;
-        let end = b.positions[from];
         b.positions[to] = end;
         b.history.copy_within(from * context..from * context + end, to * context);
         b.cache.copy(from, to, end);

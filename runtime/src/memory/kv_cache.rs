@@ -202,7 +202,7 @@ impl<'m> KvCache<'m> {
         self.value_scales.copy_within(scales, to_scales.start);
     }
 
-    /// Copies what a sequence of `end` positions has stored to another one.
+    /// Copies what a sequence has stored of its first `end` positions to another one.
     pub(crate) fn copy(&mut self, from: usize, to: usize, end: usize) {
         self.reached[to] = self.reached[from];
         let layout = self.layout;

@@ -137,8 +137,11 @@ impl<'a> Mix<'a> {
             })
             .collect();
         if copies {
-            all.copy(from, slot).unwrap();
-            assert!(all.tokens(from) == all.tokens(slot) && all.logits(slot).is_empty());
+            // All of it, or what is of use.
+            let common = all.tokens(from).iter().zip(&request.prompt).take_while(|(a, b)| a == b).count();
+            let tokens = if slot.is_multiple_of(2) { all.position(from) } else { common };
+            all.copy(from, slot, tokens).unwrap();
+            assert!(all.tokens(from)[..tokens] == *all.tokens(slot) && all.logits(slot).is_empty());
             self.count("copied", 1);
         }
         // Drops the copy if it has other adapters.

@@ -62,8 +62,9 @@ fn what_is_refused_changes_nothing() {
         assert_eq!(all.run(parts), Err(error));
     }
     assert_eq!(all.rewind(0, 6), Err(SessionError::Rewind { to: 6, position: 5 }));
+    assert_eq!(all.copy(0, 1, 6), Err(SessionError::Rewind { to: 6, position: 5 }));
     let slot = SessionError::UnknownSlot { found: 3, slots: 3 };
-    assert_eq!((all.rewind(3, 0), all.copy(0, 3), all.copy(3, 0)), (Err(slot), Err(slot), Err(slot)));
+    assert_eq!((all.rewind(3, 0), all.copy(0, 3, 0), all.copy(3, 0, 0)), (Err(slot), Err(slot), Err(slot)));
     let one = WeightedAdapter { file: subject.adapters[0].file().unwrap(), weight: 1.0 };
     assert_eq!(all.set_adapters(0, &[one]), Err(AdapterError::Rank { found: 4, planned: 0 }));
     assert_eq!(all.set_adapters(3, &[]), Err(AdapterError::UnknownSlot { found: 3, slots: 3 }));

@@ -136,8 +136,9 @@ impl<'a> TextRunner<'a> {
             slots.tokens(slot).iter().zip(&prompt).take_while(|(a, b)| a == b).count()
         };
         let best = (0..self.slots.slots()).max_by_key(|slot| common(&self.slots, *slot)).unwrap_or(slot);
-        if common(&self.slots, best) > common(&self.slots, slot) + COPY_PAYS {
-            self.slots.copy(best, slot)?;
+        let shared = common(&self.slots, best);
+        if shared > common(&self.slots, slot) + COPY_PAYS {
+            self.slots.copy(best, slot, shared)?;
         }
         let keep = self.slots.reuse(slot, &prompt);
         for tokens in prompt[keep..].chunks(self.slots.batch()) {

@@ -37,8 +37,8 @@ impl<T: ThreadPool> SlotRunner for Slots<'_, T> {
         true
     }
 
-    fn copy(&mut self, from: usize, to: usize) -> Result<(), SessionError> {
-        self.copy(from, to)
+    fn copy(&mut self, from: usize, to: usize, tokens: usize) -> Result<(), SessionError> {
+        self.copy(from, to, tokens)
     }
 
     fn clear(&mut self, slot: usize) {

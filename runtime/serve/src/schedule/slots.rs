@@ -24,11 +24,12 @@ pub trait SlotRunner {
     fn copies(&self) -> bool {
         false
     }
-    /// Replaces the tokens of slot `to` by those of slot `from`, without computing them; both have the same adapters.
+    /// Replaces the tokens of slot `to` by the first `tokens` ones of slot `from`, without computing them; both have the same
+    /// adapters.
     ///
     /// # Errors
     /// The slots cannot be copied; nothing has changed then.
-    fn copy(&mut self, _from: usize, _to: usize) -> Result<(), SessionError> {
+    fn copy(&mut self, _from: usize, _to: usize, _tokens: usize) -> Result<(), SessionError> {
         Err(SessionError::Empty)
     }
     /// Empties a slot.
