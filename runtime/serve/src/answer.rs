@@ -94,7 +94,20 @@ struct Choice<'s> {
     splitter: Option<ReasoningSplitter>,
     one_call: bool,
     calls: usize,
+    /// What a limit has cut off.
+    cut: Cut,
     ended: bool,
+}
+
+/// The end of an answer that a limit has cut off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// None did.
+    No,
+    /// It may have cut a call.
+    Answer,
+    /// It has cut a call: what follows is the beginning of one, and no text.
+    Call,
 }
 
 impl<'s> Answers<'s> {
@@ -117,7 +130,8 @@ impl<'s> Answers<'s> {
             let parser = reading.tools.as_ref().and_then(Toolset::parser);
             let splitter = reading.reasons.then(ReasoningSplitter::default);
             let one_call = reading.one_call;
-            let mut choice = Choice { started, text, parser, splitter, one_call, calls: 0, ended: false };
+            let mut choice =
+                Choice { started, text, parser, splitter, one_call, calls: 0, cut: Cut::No, ended: false };
             if reading.opened {
                 let mut delta = Delta { index, ..Delta::default() };
                 choice.show("<think>\n", &mut delta);
@@ -204,6 +218,9 @@ impl Choice<'_> {
         let mut text = String::new();
         self.text.finish(&mut |piece| text.push_str(piece));
         self.show(&text, delta);
+        if end != End::Stop {
+            self.cut = Cut::Answer;
+        }
         if let Some(mut parser) = self.parser.take() {
             parser.finish(&mut |piece| self.take_piece(piece, delta));
         }
@@ -212,9 +229,9 @@ impl Choice<'_> {
         }
         self.ended = true;
         delta.finish = Some(match end {
-            _ if self.calls > 0 => Finish::ToolCalls,
-            End::Stop => Finish::Stop,
             End::Length | End::Context | End::Interrupted => Finish::Length,
+            End::Stop if self.calls > 0 => Finish::ToolCalls,
+            End::Stop => Finish::Stop,
         });
     }
 
@@ -234,6 +251,7 @@ impl Choice<'_> {
 
     fn take_piece(&mut self, piece: CallPiece<'_>, delta: &mut Delta) {
         match piece {
+            CallPiece::Text(_) if self.cut == Cut::Call => {}
             CallPiece::Text(text) => self.show_text(text, delta),
             CallPiece::Call(_) if self.one_call && self.calls > 0 => {}
             CallPiece::Call(call) => {
@@ -242,6 +260,7 @@ impl Choice<'_> {
                 delta.calls.push(ToolCall { id, ..call });
                 self.calls += 1;
             }
+            CallPiece::Invalid(_) if self.cut == Cut::Answer => self.cut = Cut::Call,
             // It follows as text.
             CallPiece::Invalid(_) => {}
         }

@@ -101,6 +101,13 @@ impl ApiError {
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message).closing()
     }
 
+    /// A body whose values take more memory than all bodies may.
+    pub(crate) fn too_many_values() -> ApiError {
+        let message = "the body has too many values for its length limit: send fewer lists and objects, or texts instead of tokens";
+        let error = ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message);
+        error.with_code("request_too_large")
+    }
+
     /// A full queue.
     pub(crate) fn queue_full(limit: usize) -> ApiError {
         let message = format!("{limit} requests, or as many tokens, wait already: try again later");

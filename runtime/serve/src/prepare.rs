@@ -96,24 +96,29 @@ impl<'f> Preparer<'f> {
         };
         let must_call = tools.as_ref().is_some_and(Toolset::must_call);
         let is_value = source.is_some() && (!calls || must_call);
+        let stops = common.stops()?;
+        if let (Some((param, _)), true) = (&source, is_value) {
+            check_no_stops(param, &stops)?;
+        }
         let thinking = if is_value { Some(false) } else { thinking };
         let prompt = self.encode_chat(&said, tools.as_ref(), thinking)?;
         self.check_prompt("messages", &prompt, 1)?;
         let tokenizer = self.file.tokenizer();
         let opened = !is_value && opens_reasoning(&prompt, |token| tokenizer.token_bytes(token));
         let reading = Reading {
-            stops: if is_value { Vec::new() } else { common.stops()? },
+            stops,
             tools: tools.filter(|_| calls),
             one_call: fields.parallel_tool_calls == Some(false),
             reasons: !is_value,
             opened,
         };
         let settings = Settings {
+            // What follows the end of a value would belong to it.
+            stops: source.is_some() || !common.ignore_eos.unwrap_or(false),
             sampling: sampling.sampling(&self.file, Sampling::ANSWER)?,
             biases: sampling.biases(&self.file)?.into(),
             grammar: source.map(|(param, source)| self.compile(param, &source)).transpose()?,
             max_tokens,
-            stops: !common.ignore_eos.unwrap_or(false),
             log_probabilities,
             scores_prompt: false,
         };
@@ -131,12 +136,16 @@ impl<'f> Preparer<'f> {
         fields.check(choices)?;
         let (max_tokens, log_probabilities) = (fields.max_tokens()?, fields.alternatives()?);
         let echo = fields.echo.unwrap_or(false);
+        let (source, stops) = (shape.source()?, common.stops()?);
+        if let Some((param, _)) = &source {
+            check_no_stops(param, &stops)?;
+        }
         let settings = Settings {
+            stops: source.is_some() || !common.ignore_eos.unwrap_or(false),
             sampling: sampling.sampling(&self.file, Sampling::CONTINUATION)?,
             biases: sampling.biases(&self.file)?.into(),
-            grammar: shape.source()?.map(|(param, source)| self.compile(param, &source)).transpose()?,
+            grammar: source.map(|(param, source)| self.compile(param, &source)).transpose()?,
             max_tokens,
-            stops: !common.ignore_eos.unwrap_or(false),
             log_probabilities,
             scores_prompt: echo && log_probabilities.is_some(),
         };
@@ -164,7 +173,7 @@ impl<'f> Preparer<'f> {
                 echo,
             });
         }
-        let reading = Reading { stops: common.stops()?, ..Reading::default() };
+        let reading = Reading { stops, ..Reading::default() };
         Ok(Prepared { sequences, reading })
     }
 
@@ -272,6 +281,16 @@ fn check_count(param: &str, texts: usize, choices: usize) -> Result<(), ApiError
         return Err(ApiError::invalid(Some(param), message));
     }
     Ok(())
+}
+
+/// Refuses texts that could end an answer of a given shape before it is whole.
+fn check_no_stops(param: &str, stops: &[String]) -> Result<(), ApiError> {
+    if stops.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("stop and {param} exclude each other: an answer of a given shape ends where it is complete");
+    Err(ApiError::invalid(Some("stop"), message))
 }
 
 /// What all answers of a request have in common.

@@ -1,22 +1,19 @@
 //! A server from its socket to its end.
 
 use crate::control::Control;
-use crate::http::{App, Listening, Preparation, listen};
+use crate::http::{App, Lane, Listening, PreparationSender, Preparations, listen};
 use crate::metrics::Metrics;
 use crate::model::ServedModel;
 use crate::options::{OptionsError, ServeOptions};
 use crate::prepare::Preparer;
 use crate::schedule::{ModelTokens, Scheduler, SlotRunner};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::{io, thread};
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-
-/// Threads that prepare requests: one that compiles a long grammar does not hold up the others.
-const PREPARERS: usize = 2;
 
 /// Why a server cannot start.
 #[derive(Debug, Error)]
@@ -97,7 +94,8 @@ impl Server {
         if signals {
             stop_on_signals(&runtime, Stopper(self.stop.clone())).map_err(ServeError::Start)?;
         }
-        let (preparations, to_prepare) = channel::<Preparation>();
+        let to_prepare = Arc::new(Preparations::default());
+        let preparations = PreparationSender::new(Arc::clone(&to_prepare), self.options.queue);
         let (jobs, to_schedule) = channel();
         let (control, metrics) = (Arc::new(Control::default()), Arc::new(Metrics::default()));
         let state = (Arc::clone(&control), Arc::clone(&metrics));
@@ -109,10 +107,14 @@ impl Server {
             ModelTokens { vocab: config.vocab, stop: config.stop.iter().flatten().copied().collect() };
         let scheduler = Scheduler::new(slots, tokens, to_schedule, control, metrics);
         let (listener, stop) = (self.listener, self.stop.subscribe());
-        let to_prepare = Mutex::new(to_prepare);
         thread::scope(|scope| {
-            for _ in 0..PREPARERS {
-                scope.spawn(|| prepare(&preparer, &to_prepare));
+            for lane in Lane::ALL {
+                let (preparer, to_prepare) = (&preparer, &to_prepare);
+                scope.spawn(move || {
+                    while let Some(preparation) = to_prepare.next(lane) {
+                        preparation(preparer);
+                    }
+                });
             }
             let http = scope.spawn(move || {
                 let listening = runtime.block_on(async {
@@ -128,17 +130,6 @@ impl Server {
             http.join().unwrap_or_else(|_| Err(io::Error::other("its thread panicked")))
         })
         .map_err(ServeError::Start)
-    }
-}
-
-/// Prepares requests until there are no more.
-fn prepare(preparer: &Preparer<'_>, waiting: &Mutex<Receiver<Preparation>>) {
-    loop {
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match next {
-            Ok(preparation) => preparation(preparer),
-            Err(_) => return,
-        }
     }
 }
 

@@ -17,7 +17,11 @@ const LARGEST_BODIES: usize = 16;
 
 /// Memory for the bodies of all requests that are not prepared yet.
 #[derive(Debug)]
-pub(crate) struct BodyMemory(Arc<Semaphore>);
+pub(crate) struct BodyMemory {
+    free: Arc<Semaphore>,
+    /// All of it.
+    units: usize,
+}
 
 /// The body of a request, and its share of the memory.
 pub(crate) struct ReadBody {
@@ -36,12 +40,13 @@ impl BodyMemory {
     /// Memory for bodies of at most `max_body` bytes.
     pub(crate) fn new(max_body: usize) -> BodyMemory {
         let permits = (max_body.div_ceil(UNIT) + 1).saturating_mul(LARGEST_BODIES);
-        BodyMemory(Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))))
+        let units = permits.min(Semaphore::MAX_PERMITS);
+        BodyMemory { free: Arc::new(Semaphore::new(units)), units }
     }
 
     fn take(&self, permits: usize) -> Result<OwnedSemaphorePermit, ApiError> {
         let permits = u32::try_from(permits).map_err(|_| ApiError::busy())?;
-        Arc::clone(&self.0).try_acquire_many_owned(permits).map_err(|_| ApiError::busy())
+        Arc::clone(&self.free).try_acquire_many_owned(permits).map_err(|_| ApiError::busy())
     }
 }
 
@@ -68,8 +73,48 @@ pub(crate) async fn read_object(
     }
     let reading = read(memory, request.into_body(), max);
     let (bytes, permits) = timeout(options.idle_time, reading).await.map_err(|_| ApiError::slow_body())??;
+    let permits = take_values(memory, &bytes, permits)?;
     let object = crate::api::object(&bytes)?;
     Ok(ReadBody { object, permits })
+}
+
+/// About the memory of a JSON text's values, bytes: short texts of many values take a hundred times their length.
+fn value_bytes(json: &[u8]) -> usize {
+    // An object has room for four pairs, an array for four values; both double when they grow.
+    const OBJECT: usize = 640;
+    const ARRAY: usize = 300;
+    const NEXT: usize = 150;
+    let (mut bytes, mut quoted, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'{' => bytes += OBJECT,
+            b'[' => bytes += ARRAY,
+            b',' => bytes += NEXT,
+            _ => {}
+        }
+    }
+    bytes
+}
+
+/// Takes the memory of a body's values, beside that of its bytes.
+fn take_values(
+    memory: &BodyMemory,
+    json: &[u8],
+    permits: Option<OwnedSemaphorePermit>,
+) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+    let needed = value_bytes(json).div_ceil(UNIT);
+    if needed + permits.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) > memory.units {
+        return Err(ApiError::too_many_values());
+    }
+    let mut more = memory.take(needed)?;
+    if let Some(permits) = permits {
+        more.merge(permits);
+    }
+    Ok(Some(more))
 }
 
 /// Collects a body as it arrives; its memory is taken bit by bit, so that a promise of many bytes takes none.

@@ -6,10 +6,12 @@ mod guard;
 mod listener;
 mod log;
 mod page;
+mod preparations;
 mod routes;
 mod state;
 mod stream;
 mod timed;
 
 pub(crate) use listener::{Listening, listen};
-pub(crate) use state::{App, Preparation};
+pub(crate) use preparations::{Lane, PreparationSender, Preparations};
+pub(crate) use state::App;

@@ -3,6 +3,7 @@
 use super::body::read_object;
 use super::connections::Connection;
 use super::log::RequestLog;
+use super::preparations::Lane;
 use super::state::App;
 use super::{page, stream};
 use crate::api;
@@ -181,7 +182,8 @@ async fn answer(
     caller.connection.set_busy(true);
     let common: CommonFields = api::fields(&body.object)?;
     app.check_model(common.model.as_deref())?;
-    let prepared = app.prepare(move |preparer| {
+    let lane = Lane::of(&body.object);
+    let prepared = app.prepare(lane, caller.client, move |preparer| {
         let prepared = match kind {
             stream::Kind::Chat => preparer.chat(&body.object),
             stream::Kind::Completion => preparer.completion(&body.object),
@@ -204,7 +206,7 @@ async fn embedding(
     let fields: EmbeddingFields = api::fields(&body.object)?;
     app.check_model(fields.model.as_deref())?;
     let format = fields.format()?;
-    let prepared = app.prepare(move |preparer| {
+    let prepared = app.prepare(Lane::Plain, caller.client, move |preparer| {
         let prepared = preparer.embedding(&body.object);
         body.release();
         prepared

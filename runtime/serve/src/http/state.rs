@@ -2,6 +2,7 @@
 
 use super::body::BodyMemory;
 use super::guard::Guard;
+use super::preparations::{Lane, Preparation, PreparationSender};
 use crate::answer::Started;
 use crate::api::response::now;
 use crate::control::Control;
@@ -18,12 +19,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 /// Events that may wait for a client. One that is so many tokens behind is dropped.
 const EVENTS: usize = 1024;
-
-/// Work for the threads that prepare requests.
-pub(crate) type Preparation = Box<dyn for<'f> FnOnce(&Preparer<'f>) + Send>;
 
 /// The server.
 pub(crate) struct App {
@@ -34,7 +33,7 @@ pub(crate) struct App {
     pub(crate) control: Arc<Control>,
     pub(crate) table: Arc<TokenTable>,
     pub(crate) queue: Arc<QueueCount>,
-    pub(crate) preparations: Sender<Preparation>,
+    pub(crate) preparations: PreparationSender,
     pub(crate) jobs: Sender<Job>,
     /// The model's name.
     pub(crate) model: String,
@@ -64,7 +63,7 @@ impl App {
     pub(crate) fn new(
         options: ServeOptions,
         model: &ServedModel<'_>,
-        (preparations, jobs): (Sender<Preparation>, Sender<Job>),
+        (preparations, jobs): (PreparationSender, Sender<Job>),
         (control, metrics): (Arc<Control>, Arc<Metrics>),
         (slots, context): (usize, usize),
     ) -> App {
@@ -94,9 +93,11 @@ impl App {
         }
     }
 
-    /// Prepares a request on another thread.
+    /// Prepares a request on the thread of its lane, when it is the client's turn.
     pub(crate) async fn prepare(
         &self,
+        lane: Lane,
+        client: ClientId,
         work: impl FnOnce(&Preparer<'_>) -> Result<Prepared, ApiError> + Send + 'static,
     ) -> Result<Prepared, ApiError> {
         let (sender, receiver) = oneshot::channel();
@@ -112,8 +113,10 @@ impl App {
             // Nobody waits any more if the client left.
             let _ = sender.send(prepared);
         });
-        self.preparations.send(preparation).map_err(|_| ApiError::stopping())?;
-        receiver.await.map_err(|_| ApiError::stopping())?
+        let full = |_| ApiError::queue_full(self.options.queue);
+        self.preparations.send(lane, client, preparation).map_err(full)?;
+        let prepared = timeout(self.options.request_time, receiver).await;
+        prepared.map_err(|_| ApiError::waited_too_long())?.map_err(|_| ApiError::stopping())?
     }
 
     /// Hands the jobs of a request to the scheduler.

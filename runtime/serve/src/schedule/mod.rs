@@ -11,6 +11,7 @@ mod slots;
 mod tests;
 
 pub(crate) use job::{ClientId, Event, Generation, Job, QueueCount, ReportedToken, TokenScores, Work};
+pub(crate) use queue::FairQueue;
 pub(crate) use running::ModelTokens;
 pub(crate) use scheduler::Scheduler;
 pub use session_slot::SessionSlot;

@@ -1,20 +1,24 @@
-//! Jobs that wait for a slot: one client after the other, and each client's in their order.
+//! What waits for its turn: one client after the other, and each client's in their order.
 
-use super::job::{ClientId, Job};
+use super::job::ClientId;
 use std::collections::{HashMap, VecDeque};
 
 /// Waiting jobs by client.
-#[derive(Default)]
-pub(crate) struct FairQueue {
+pub(crate) struct FairQueue<T> {
     /// The clients that wait, the next one first.
     order: VecDeque<ClientId>,
-    jobs: HashMap<ClientId, VecDeque<Job>>,
+    jobs: HashMap<ClientId, VecDeque<T>>,
 }
 
-impl FairQueue {
+impl<T> Default for FairQueue<T> {
+    fn default() -> FairQueue<T> {
+        FairQueue { order: VecDeque::new(), jobs: HashMap::new() }
+    }
+}
+
+impl<T> FairQueue<T> {
     /// Adds a job behind those of its client.
-    pub(crate) fn push(&mut self, job: Job) {
-        let client = job.client;
+    pub(crate) fn push(&mut self, client: ClientId, job: T) {
         let jobs = self.jobs.entry(client).or_default();
         if jobs.is_empty() {
             self.order.push_back(client);
@@ -23,7 +27,7 @@ impl FairQueue {
     }
 
     /// The next job; its client goes to the end of the line.
-    pub(crate) fn pop(&mut self) -> Option<Job> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         let client = self.order.pop_front()?;
         let jobs = self.jobs.get_mut(&client)?;
         let job = jobs.pop_front();
@@ -35,7 +39,7 @@ impl FairQueue {
     }
 
     /// Takes out the jobs that `is_over` says are over.
-    pub(crate) fn remove_over(&mut self, is_over: impl Fn(&Job) -> bool) -> Vec<Job> {
+    pub(crate) fn remove_over(&mut self, is_over: impl Fn(&T) -> bool) -> Vec<T> {
         let mut over = Vec::new();
         for jobs in self.jobs.values_mut() {
             let mut at = 0;

@@ -30,7 +30,7 @@ pub(crate) struct Scheduler<'s> {
     jobs: Receiver<Job>,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
-    queue: FairQueue,
+    queue: FairQueue<Job>,
     running: Vec<Option<Running>>,
     /// When each slot was used last, in admissions.
     used: Vec<u64>,
@@ -66,14 +66,14 @@ impl<'s> Scheduler<'s> {
     fn receive(&mut self) -> bool {
         if self.is_idle() {
             match self.jobs.recv_timeout(IDLE) {
-                Ok(job) => self.queue.push(job),
+                Ok(job) => self.queue.push(job.client, job),
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
         loop {
             match self.jobs.try_recv() {
-                Ok(job) => self.queue.push(job),
+                Ok(job) => self.queue.push(job.client, job),
                 Err(TryRecvError::Empty) => return true,
                 // What was begun is finished.
                 Err(TryRecvError::Disconnected) => return !self.is_idle(),
@@ -163,7 +163,7 @@ impl<'s> Scheduler<'s> {
                 self.settle(slot, Outcome::Over(Event::Failed(error)));
             }
         }
-        waiting.into_iter().for_each(|job| self.queue.push(job));
+        waiting.into_iter().for_each(|job| self.queue.push(job.client, job));
     }
 
     /// The free slot for a job: the one that holds most of its prompt, if that is at least half of what the slot holds, and
@@ -200,7 +200,7 @@ impl<'s> Scheduler<'s> {
             && common >= own + COPIED_TOKENS
         {
             // Without the copy, the prompt is computed.
-            let _ = self.slots.copy(other, slot);
+            let _ = self.slots.copy(other, slot, common);
         }
     }
 
