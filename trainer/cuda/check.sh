@@ -81,8 +81,12 @@ emulated() {
 
 # With the options of train_pytorch.py.
 pytorch() {
-  if ! "$python" -c 'import torch' 2>/dev/null; then
-    echo "$python has no PyTorch" >&2
+  case " $* " in
+    *" cuda "*) needed='import torch; assert torch.cuda.is_available()' ;;
+    *) needed='import torch' ;;
+  esac
+  if ! "$python" -c "$needed" 2>/dev/null; then
+    echo "$python has no PyTorch for this device" >&2
     return 77
   fi
   "$python" "$here/train_pytorch.py" "$@"
@@ -134,7 +138,8 @@ if [ -n "$rehearse" ]; then
   part pytorch 120 env CHECK_PART=pytorch "$here/check.sh" --steps 2 --warmup 1 --layers 2 --batch 2 --context 64
 else
   part device 30 env CHECK_PART=device "$here/check.sh" cuda
-  part kernels 90 "$train" bench --parity --json
+  # A kernel that fails is named only if nothing is launched behind it.
+  part kernels 90 env CUDA_LAUNCH_BLOCKING=1 "$train" bench --parity --json
   part reference 60 "$train" parity golden/bf16 --device cuda --json
   part candle 60 "$train" parity golden --device cuda --json
   part bench 150 "$train" bench smollm2-70m --steps 10 --json

@@ -27,8 +27,17 @@ print_environment() { # toolkit's folder
   "$1/bin/nvcc" --version >/dev/null 2>&1 || fail "expected $1/bin/nvcc to run on this machine, and it does not"
   printf 'export CUDA_HOME=%s\n' "$(quote "$1")"
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$1/bin")"
+  # Machine code of candle's kernels is half of the program: half of that, compressed.
+  printf 'export NVCC_APPEND_FLAGS=%s\n' "$(quote "${NVCC_APPEND_FLAGS:---compress-mode=size}")"
   # Candle's kernels become PTX for 8.0, which the driver compiles for Ampere, Ada and Hopper alike.
   printf 'export CUDA_COMPUTE_CAP=%s\n' "$(quote "${CUDA_COMPUTE_CAP:-80}")"
+}
+
+# The committed PTX is of CUDA 13, and an older ptxas refuses it.
+check_version() { # path of nvcc
+  release=$("$1" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
+  [ "${release:-0}" -ge 13 ] ||
+    fail "expected a toolkit of CUDA 13 or later, found ${release:-none} at $1: install one, set CUDA_HOME to it, or take $1 off PATH to have one downloaded"
 }
 
 is_complete() { # toolkit's folder
@@ -39,12 +48,14 @@ command -v g++ >/dev/null 2>&1 || fail "expected g++, which nvcc calls, and foun
 
 if [ -n "${CUDA_HOME:-}" ]; then
   [ -x "$CUDA_HOME/bin/nvcc" ] || fail "CUDA_HOME is $CUDA_HOME, where there is no bin/nvcc: correct it or unset it"
+  check_version "$CUDA_HOME/bin/nvcc"
   say "taking the toolkit of CUDA_HOME, $CUDA_HOME"
   print_environment "$CUDA_HOME"
   exit 0
 fi
 if compiler=$(command -v nvcc) || { compiler=/usr/local/cuda/bin/nvcc && [ -x "$compiler" ]; }; then
   home=$(dirname "$(dirname "$(readlink -f "$compiler")")")
+  check_version "$compiler"
   say "taking the toolkit that is installed, $home"
   print_environment "$home"
   exit 0

@@ -125,8 +125,11 @@ pub fn choose(request: DeviceRequest, threads: usize) -> Result<ChosenDevice> {
         sentence,
     };
     let opened = |gpu: Gpu| {
+        let sentence = match &gpu.kernels {
+            Ok(()) => format!("training on {}", gpu.what),
+            Err(why) => format!("training on {} through candle, several times slower: {why}", gpu.what),
+        };
         let kind = DeviceKind::Cuda { ordinal: gpu.ordinal, kernels: gpu.kernels };
-        let sentence = format!("training on {}", gpu.what);
         ChosenDevice { device: gpu.device, memory: Some(gpu.free), threads, kind, sentence }
     };
     match request {

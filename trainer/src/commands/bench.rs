@@ -148,8 +148,10 @@ struct Checks {
     holds: bool,
     operations: Vec<OperationParity>,
     engine_and_cpu: EngineParity,
-    /// Candle on the same device, in bf16.
-    candle_and_cpu: EngineParity,
+    /// Candle on the same device, in bf16; none if it failed.
+    candle_and_cpu: Option<EngineParity>,
+    /// Why candle failed.
+    candle_error: Option<String>,
 }
 
 impl Checks {
@@ -168,15 +170,21 @@ impl Checks {
         let candle_and_cpu = compare_engines(
             |config, lengths| CandleOps::new(candle.clone(), Precision::Bf16, lengths, config.norm_eps),
             |config, lengths| CpuOps::new(threads, lengths, config.norm_eps),
-        )?;
-        let mut found = Checks { device, holds: false, operations, engine_and_cpu, candle_and_cpu };
+        );
+        // What the kernels did is told even if candle fails.
+        let (candle_and_cpu, candle_error) = match candle_and_cpu {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut found =
+            Checks { device, holds: false, operations, engine_and_cpu, candle_and_cpu, candle_error };
         found.holds = found.holds();
         Ok(found)
     }
 
     fn holds(&self) -> bool {
         let operations = self.operations.iter().all(OperationParity::holds);
-        operations && self.engine_and_cpu.holds() && self.candle_and_cpu.holds()
+        operations && self.engine_and_cpu.holds() && self.candle_and_cpu.as_ref().is_some_and(EngineParity::holds)
     }
 }
 
@@ -186,7 +194,11 @@ impl std::fmt::Display for Checks {
         for OperationParity { name, distance, bound } in &self.operations {
             writeln!(f, "  {name:<32}{distance:>12.1e} of {bound:.0e}")?;
         }
-        for (name, found) in [("own kernels", &self.engine_and_cpu), ("candle", &self.candle_and_cpu)] {
+        if let Some(error) = &self.candle_error {
+            writeln!(f, "candle failed: {error}")?;
+        }
+        let engines = [("own kernels", Some(&self.engine_and_cpu)), ("candle", self.candle_and_cpu.as_ref())];
+        for (name, found) in engines.into_iter().filter_map(|(name, found)| Some((name, found?))) {
             writeln!(f, "Training a small model, {name} and the CPU:")?;
             writeln!(f, "  worst loss of ten steps         {:>12.1e}", found.worst_loss)?;
             writeln!(

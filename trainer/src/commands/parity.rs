@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use thimble_runtime::format::Config;
-use thimble_trainer::device::{DeviceRequest, DeviceWork, choose};
+use thimble_trainer::device::{DeviceRequest, DeviceWork, Operations, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::ops::{BufferLengths, Ops};
+use thimble_trainer::recipe::Precision;
 use thimble_trainer::parity::{Comparison, compare, reference_model};
 
 /// Compare the engine with PyTorch on a folder of reference values.
@@ -30,6 +31,14 @@ impl Flags {
         let threads = super::shared::threads(self.threads);
         let chosen = choose(self.device, threads)?;
         let (model, precision) = reference_model(&self.folder)?;
+        let (operations, lacking) = chosen.operations(&model, precision);
+        if let Some(why) = lacking {
+            // A folder in bf16 is there to check the kernels.
+            if precision == Precision::Bf16 && operations != Operations::Kernels {
+                return Err(Error::Invalid(why));
+            }
+            eprintln!("{why}");
+        }
         let found = chosen.run(ParityRun { folder: &self.folder }, &model, precision)?;
         if self.json {
             println!("{}", serde_json::json!(found));

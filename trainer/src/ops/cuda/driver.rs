@@ -31,6 +31,13 @@ pub struct Driver {
     _workspace: DriverMemory,
 }
 
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Stream and module may be in use: nothing that was launched is read after this.
+        let _ = self.context.synchronize();
+    }
+}
+
 /// Memory of a GPU.
 pub struct DriverMemory {
     context: Arc<CudaContext>,
@@ -199,7 +206,8 @@ impl Launcher for Driver {
         // SAFETY: `kernels::launch` has checked number and types of the arguments against the table that the kernels are
         // compiled with; a parameter of 4 bytes is read from the low ones of its slot. Regions are of this context's
         // memory, and the kernels stay inside them, which the emulator checks.
-        unsafe { builder.launch(config) }?;
+        let launched = unsafe { builder.launch(config) };
+        launched.map_err(|error| Error::Invalid(format!("the GPU refused the kernel {}: {error}", launch.kernel)))?;
         Ok(())
     }
 
