@@ -62,7 +62,8 @@ pub(super) fn largest(numbers: &[f32]) -> f32 {
     lane_max.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
 }
 
-const LANES: usize = 16;
+/// Numbers that are added or compared side by side.
+pub(super) const LANES: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -8,10 +8,12 @@
 mod exp;
 mod log_probability;
 mod mask;
+mod nucleus;
 mod rng;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub use log_probability::{LikelyToken, SampledToken, log_probability, log_sum_exp, most_likely};
 pub use mask::TokenMask;
@@ -21,6 +23,8 @@ pub use settings::{Sampling, SamplingError};
 use crate::Token;
 use core::cmp::Ordering;
 use exp::CHUNK;
+use nucleus::nucleus;
+use weights::{Numerator, nonzero, weigh, weigh_above};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A candidate token. A slice of candidates is the sampler's scratch memory.
@@ -108,7 +112,7 @@ impl<'b> Sampler<'b> {
     /// `candidates.len()`, top-p without top-k considers (and normalizes over) the best `candidates.len()` tokens, and
     /// penalties use the last `candidates.len()` tokens of the history.
     ///
-    /// Top-k alone does not sort the vocabulary; top-p sorts a few times as many tokens as it keeps.
+    /// Nothing sorts the vocabulary: top-k sorts what it keeps, and top-p a few times as many tokens as it keeps.
     pub fn sample(&mut self, logits: &mut [f32], history: &[Token], candidates: &mut [Candidate]) -> Token {
         self.adjust(logits, history, candidates);
         let best = greedy(logits);
@@ -121,15 +125,24 @@ impl<'b> Sampler<'b> {
             return self.draw_from_all(logits, numerator, best);
         }
         let top_k = self.sampling.top_k.unwrap_or(logits.len()).min(candidates.len());
-        let kept = keep_best(logits, top_k, candidates);
-        for candidate in kept.iter_mut() {
-            candidate.weight = numerator.weight(candidate.weight);
-        }
-        let kept = match self.sampling.top_p {
-            Some(p) if p < 1.0 => nucleus(kept, p),
+        let top_p = self.sampling.top_p.filter(|&p| p < 1.0);
+        let kept = match top_p {
+            Some(p) if top_k >= logits.len() => {
+                let total = weigh(logits, numerator);
+                nucleus::of_all(logits, p, total, candidates)
+            }
             _ => {
-                kept.sort_unstable_by(Candidate::best_first);
-                kept
+                let kept = keep_best(logits, top_k, candidates);
+                for candidate in kept.iter_mut() {
+                    candidate.weight = numerator.weight(candidate.weight);
+                }
+                match top_p {
+                    Some(p) => nucleus(kept, p),
+                    None => {
+                        kept.sort_unstable_by(Candidate::best_first);
+                        kept
+                    }
+                }
             }
         };
         let kept = &kept[..kept.partition_point(|c| c.weight >= self.min_weight())];
@@ -181,9 +194,9 @@ impl<'b> Sampler<'b> {
     /// Draws without top-k and top-p, which needs neither sorting nor candidates.
     fn draw_from_all(&mut self, logits: &mut [f32], numerator: Numerator, best: Token) -> Token {
         let min_weight = self.min_weight();
-        for logit in logits.iter_mut() {
-            let weight = numerator.weight(*logit);
-            *logit = if weight >= min_weight { weight } else { 0.0 };
+        weigh_above(logits, numerator, min_weight);
+        if min_weight > 0.0 {
+            return self.draw(nonzero(logits), best);
         }
         self.draw((0..).map(Token).zip(logits.iter().copied()), best)
     }
@@ -201,21 +214,6 @@ impl<'b> Sampler<'b> {
             }
         }
         last
-    }
-}
-
-/// The numerator of softmax with temperature, scaled to 1 for the largest logit.
-#[derive(Clone, Copy)]
-struct Numerator {
-    max: f32,
-    scale: f64,
-}
-
-impl Numerator {
-    fn weight(self, logit: f32) -> f32 {
-        // In f64: the difference of two finite f32 can overflow f32, and so can the scale of a tiny temperature.
-        let power = (f64::from(logit) - f64::from(self.max)) * self.scale;
-        exp::exp(power as f32)
     }
 }
 
@@ -283,41 +281,4 @@ fn sift_down(heap: &mut [Candidate], mut root: usize) {
         heap.swap(root, worst);
         root = worst;
     }
-}
-
-/// The smallest set of best candidates with at least `p` of the total weight, best first (arXiv 1904.09751, section 3.1).
-///
-/// Sorts a few of the best, then four times as many, until they suffice.
-fn nucleus(candidates: &mut [Candidate], p: f32) -> &mut [Candidate] {
-    let total: f64 = candidates.iter().map(|c| f64::from(c.weight)).sum();
-    let target = f64::from(p) * total;
-    // Lighter candidates together have less than 1 - p of the weight: none is in the nucleus.
-    let min_weight = (total - target) / candidates.len().max(1) as f64;
-    let mut heavy = 0;
-    for index in 0..candidates.len() {
-        if f64::from(candidates[index].weight) >= min_weight {
-            candidates.swap(index, heavy);
-            heavy += 1;
-        }
-    }
-    let candidates = &mut candidates[..heavy];
-    let mut sorted = 0;
-    let mut sum = 0.0;
-    while sorted < candidates.len() {
-        let next = (4 * sorted).max(64).min(candidates.len());
-        let rest = &mut candidates[sorted..];
-        let step = next - sorted;
-        if step < rest.len() {
-            rest.select_nth_unstable_by(step - 1, Candidate::best_first);
-        }
-        rest[..step].sort_unstable_by(Candidate::best_first);
-        for (index, candidate) in rest[..step].iter().enumerate() {
-            sum += f64::from(candidate.weight);
-            if sum >= target {
-                return &mut candidates[..=sorted + index];
-            }
-        }
-        sorted = next;
-    }
-    candidates
 }

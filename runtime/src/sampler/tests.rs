@@ -182,3 +182,60 @@ fn log_sum_exp_of_edges() {
     assert_eq!(log_probability(&[0.0, f32::NAN], Token(1)), -INF);
     assert_eq!(log_probability(&[0.0], Token(1)), -INF);
 }
+
+/// Draws as the definition has it: every weight, all sorted.
+fn drawn_by_sorting(sampling: &Sampling, logits: &[f32]) -> Token {
+    let max = logits.iter().copied().fold(-INF, f32::max);
+    let numerator = Numerator { max, scale: 1.0 / f64::from(sampling.temperature) };
+    let weighed = |(token, &logit)| Candidate { token, weight: numerator.weight(logit) };
+    let mut all: Vec<Candidate> = (0..).map(Token).zip(logits).map(weighed).collect();
+    if let Some(p) = sampling.top_p {
+        all.sort_by(Candidate::best_first);
+        let target = f64::from(p) * all.iter().map(|c| f64::from(c.weight)).sum::<f64>();
+        let mut sum = 0.0;
+        let reached = all.iter().position(|c| {
+            sum += f64::from(c.weight);
+            sum >= target
+        });
+        all.truncate(reached.map_or(all.len(), |last| last + 1));
+    }
+    all.retain(|c| c.weight >= sampling.min_p.unwrap_or(0.0) && c.weight > 0.0);
+    let mut left = Pcg32::new(sampling.seed).unit() * all.iter().map(|c| f64::from(c.weight)).sum::<f64>();
+    let drawn = all.iter().find(|c| {
+        left -= f64::from(c.weight);
+        left < 0.0
+    });
+    drawn.or(all.last()).unwrap().token
+}
+
+#[test]
+fn weights_that_are_left_out_change_no_draw() {
+    let mut random = Pcg32::new(3);
+    let cuts = [
+        (None, None),
+        (Some(0.05), None),
+        (Some(0.9), None),
+        (Some(0.999), None),
+        (None, Some(0.05)),
+        (None, Some(1.0)),
+        (None, Some(1e-6)),
+        (Some(0.95), Some(0.1)),
+    ];
+    for len in [1, 15, 63, 64, 65, 1000, 4999] {
+        // A few far above the others, as a model has them, and many equal ones.
+        let mut logit = |i: usize| {
+            let peak = if random.unit() < 0.01 { 15.0 } else { 0.0 };
+            if i % 7 == 3 { 4.0 } else { (random.unit() * 12.0 - 6.0 + peak) as f32 }
+        };
+        let logits: Vec<f32> = (0..len).map(&mut logit).collect();
+        for temperature in [0.02, 0.2, 0.7, 1.0, 3.0] {
+            for (top_p, min_p) in cuts {
+                for seed in 0..8 {
+                    let sampling = Sampling { temperature, top_p, min_p, seed, ..GREEDY };
+                    let expected = drawn_by_sorting(&sampling, &logits);
+                    assert_eq!(sample(sampling, &logits), expected, "{len} logits, {sampling:?}");
+                }
+            }
+        }
+    }
+}
