@@ -15,6 +15,7 @@ mod avx2;
 mod avx512;
 mod block_product;
 mod blocks;
+mod counting_pool;
 mod float_matmul;
 mod matmul;
 mod matmul_job;
@@ -41,6 +42,7 @@ pub use avx2::{Avx2, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512Vnni;
 pub use blocks::{Matrix, QuantGroup};
+pub use counting_pool::CountingPool;
 pub use matmul_job::{Input, MatmulJob, Output, tiled_groups};
 #[cfg(target_arch = "aarch64")]
 pub use neon::{DotProd, I8mm};
