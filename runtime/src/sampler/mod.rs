@@ -127,10 +127,13 @@ impl<'b> Sampler<'b> {
         let top_k = self.sampling.top_k.unwrap_or(logits.len()).min(candidates.len());
         let top_p = self.sampling.top_p.filter(|&p| p < 1.0);
         let kept = match top_p {
-            Some(p) if top_k >= logits.len() => {
-                let total = weigh(logits, numerator);
-                nucleus::of_all(logits, p, total, candidates)
-            }
+            Some(p) if top_k >= logits.len() => match nucleus::screened(logits, numerator, p, candidates) {
+                Some(kept) => kept,
+                None => {
+                    let total = weigh(logits, numerator);
+                    nucleus::of_all(logits, p, total, candidates)
+                }
+            },
             _ => {
                 let kept = keep_best(logits, top_k, candidates);
                 for candidate in kept.iter_mut() {

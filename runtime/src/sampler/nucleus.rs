@@ -2,6 +2,7 @@
 
 use super::Candidate;
 use super::exp::{self, CHUNK};
+use super::weights::Numerator;
 use crate::Token;
 
 /// The smallest set of best candidates with at least `p` of the total weight, best first (arXiv 1904.09751, section 3.1).
@@ -45,6 +46,50 @@ pub(super) fn of_all<'c>(
     }
     best(&mut candidates[..heavy], target)
 }
+
+/// [`of_all`] from the `logits`, if few of them decide it, which a low temperature brings about: the same candidates, to the bit.
+///
+/// Chunks whose largest weight is below [`LIGHT`] are left out. So the total is known within bounds, and where both lead to the same
+/// nucleus, so does what lies between them. `None` where they do not, or where too many chunks would be left.
+pub(super) fn screened<'c>(
+    logits: &[f32],
+    numerator: Numerator,
+    p: f32,
+    candidates: &'c mut [Candidate],
+) -> Option<&'c mut [Candidate]> {
+    let (mut found, mut weighed, mut sum) = (0, 0, 0.0);
+    for (index, chunk) in logits.chunks(CHUNK).enumerate() {
+        if numerator.power(exp::largest(chunk)) < LIGHT_POWER {
+            continue;
+        }
+        weighed += 1;
+        if weighed > 8 + index / 8 {
+            return None;
+        }
+        for (token, &logit) in ((index * CHUNK) as u32..).map(Token).zip(chunk) {
+            let weight = numerator.weight(logit);
+            sum += f64::from(weight);
+            if weight >= LIGHT {
+                *candidates.get_mut(found)? = Candidate { weight, token };
+                found += 1;
+            }
+        }
+    }
+    // Sums of a vocabulary in f64 differ by less than this part, in whatever order: 2^-53 for each of fewer than 2^24 numbers.
+    const ROUNDING: f64 = 2e-9;
+    let lowest = f64::from(p) * sum * (1.0 - ROUNDING);
+    let highest = f64::from(p) * (sum + f64::from(LIGHT) * logits.len() as f64) * (1.0 + ROUNDING);
+    let kept = best(&mut candidates[..found], highest);
+    let (last, before) = kept.split_last()?;
+    let before: f64 = before.iter().map(|c| f64::from(c.weight)).sum();
+    let proven = before < lowest && before + f64::from(last.weight) >= highest;
+    proven.then_some(kept)
+}
+
+/// A weight that no token of a nucleus is below if [`screened`] finds it.
+const LIGHT: f32 = 1.4e-11;
+/// A power of e that is below [`LIGHT`], by more than the error of [`exp::exp`].
+const LIGHT_POWER: f32 = -25.0;
 
 /// The least weight in a nucleus of `count` candidates: lighter ones together have less than the rest of the total.
 fn least(total: f64, target: f64, count: usize) -> f64 {

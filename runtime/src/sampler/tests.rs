@@ -239,3 +239,34 @@ fn weights_that_are_left_out_change_no_draw() {
         }
     }
 }
+
+#[test]
+fn a_screened_nucleus_is_the_nucleus() {
+    let mut random = Pcg32::new(5);
+    let (mut proven, mut refused) = (0, 0);
+    for round in 0..400 {
+        let len = 1 + (random.unit() * 6000.0) as usize;
+        let logits: Vec<f32> = (0..len).map(|_| (random.unit() * 20.0).floor() as f32).collect();
+        // From a few tokens to all of them within reach of the best.
+        let temperature = [0.01, 0.03, 0.1, 1.0][round % 4];
+        let numerator = Numerator { max: logits[greedy(&logits).index()], scale: 1.0 / temperature };
+        let p = [0.3, 0.5, 0.9, 1.0 - f32::EPSILON][round / 4 % 4];
+        let mut candidates = [(); 2].map(|()| vec![Candidate::default(); len]);
+        let [screened, whole] = &mut candidates;
+        let mut weights = logits.clone();
+        let total = weigh(&mut weights, numerator);
+        let expected = nucleus::of_all(&weights, p, total, whole);
+        match nucleus::screened(&logits, numerator, p, screened) {
+            Some(found) => {
+                assert_eq!(found, expected, "{len} logits, temperature {temperature}, p {p}");
+                proven += 1;
+            }
+            None => refused += 1,
+        }
+    }
+    assert!(proven > 20 && refused > 20, "{proven} proven, {refused} refused");
+    // The first of two equal tokens has just the half: too close for bounds.
+    let numerator = Numerator { max: 1.0, scale: 1.0 };
+    assert_eq!(nucleus::screened(&[1.0, 1.0], numerator, 0.5, &mut [Candidate::default(); 2]), None);
+    assert_eq!(sample(Sampling { top_p: Some(0.5), ..WARM }, &[1.0, 1.0]), Token(0));
+}

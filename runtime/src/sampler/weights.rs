@@ -13,7 +13,7 @@ pub(super) struct Numerator {
 impl Numerator {
     /// The exponent for a logit; never decreases as the logit grows.
     #[inline]
-    fn power(self, logit: f32) -> f32 {
+    pub(super) fn power(self, logit: f32) -> f32 {
         // In f64: the difference of two finite f32 can overflow f32, and so can the scale of a tiny temperature.
         ((f64::from(logit) - f64::from(self.max)) * self.scale) as f32
     }
