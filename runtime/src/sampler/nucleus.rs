@@ -66,8 +66,12 @@ pub(super) fn screened<'c>(
         if weighed > 8 + index / 8 {
             return None;
         }
-        for (token, &logit) in ((index * CHUNK) as u32..).map(Token).zip(chunk) {
-            let weight = numerator.weight(logit);
+        // By themselves: vector code.
+        let mut weights = [0.0; CHUNK];
+        for (weight, &logit) in weights.iter_mut().zip(chunk) {
+            *weight = numerator.weight(logit);
+        }
+        for (token, &weight) in ((index * CHUNK) as u32..).map(Token).zip(&weights[..chunk.len()]) {
             sum += f64::from(weight);
             if weight >= LIGHT {
                 *candidates.get_mut(found)? = Candidate { weight, token };
