@@ -78,6 +78,8 @@ impl KernelKind {
             KernelKind::Amx => avx512().and_then(Amx::request).map(Kernels::amx),
             KernelKind::Neon | KernelKind::I8mm => None,
         };
+        #[cfg(target_arch = "x86_64")]
+        let table = table.map(|kernels| if is_amd() { kernels.without_prefetch() } else { kernels });
         #[cfg(target_arch = "aarch64")]
         let table = match self {
             KernelKind::Scalar => Some(Kernels::scalar()),
@@ -98,6 +100,13 @@ impl KernelKind {
         let best = KernelKind::ALL.into_iter().rev().find_map(|kind| kind.kernels().ok());
         Ok(best.unwrap_or_else(Kernels::scalar))
     }
+}
+
+/// Whether the CPU's vendor is AMD (AMD64 Architecture Programmer's Manual, volume 3, appendix E, CPUID function 0).
+#[cfg(target_arch = "x86_64")]
+fn is_amd() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -188,6 +188,7 @@ pub(super) fn matmul(s: Amx, job: &MatmulJob<'_>, rest: fn(&MatmulJob<'_>)) {
             tokens: tokens - done,
         },
         output: Output { data: data.after(done * stride), stride, add },
+        prefetch: job.prefetch,
     });
 }
 

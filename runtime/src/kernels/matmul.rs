@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 /// Prefetch distance of a single token's product, bytes. The product is memory-bound, and hardware prefetching stops at page
-/// boundaries (4 KB).
+/// boundaries (4 KB). See [`Kernels::without_prefetch`](super::Kernels::without_prefetch).
 const PREFETCH_DISTANCE: usize = 4096;
 
 /// Panels times one tile of `W` tokens, with integer arithmetic.
@@ -34,7 +34,7 @@ impl<B: Block, const W: usize> Work for IntegerTile<'_, '_, B, W> {
             let (header, blocks) = job.matrix.header_and_blocks::<B>(panel);
             let mut sums = [s.zero(); W];
             for (block, x) in blocks.iter().zip(tile) {
-                if W == 1 {
+                if W == 1 && job.prefetch {
                     s.prefetch(block, PREFETCH_DISTANCE, size_of::<B>());
                 }
                 add_integer(s, block, x, &mut sums);

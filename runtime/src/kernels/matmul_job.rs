@@ -38,6 +38,8 @@ pub struct MatmulJob<'a> {
     pub input: Input<'a>,
     /// The destination.
     pub output: Output<'a>,
+    /// Whether to prefetch weights, if the kernels do so for this product.
+    pub prefetch: bool,
 }
 
 /// The width of the next tile for `tokens` that are left: at most `max_width`, which is the width of full tiles. It has room for

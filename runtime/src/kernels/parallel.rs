@@ -103,6 +103,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
 
     /// Multiplies several inputs of the same number of tokens, each with its matrix.
     pub(crate) fn multiply_each<const N: usize>(&self, products: [Option<(Input<'_>, Product<'_>)>; N]) {
+        let prefetch = self.kernels.prefetch;
         let panels = products.iter().flatten().map(|(_, product)| product.matrix.panels()).sum();
         let shards = self.shards(panels);
         let products =
@@ -115,7 +116,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
                 let panels = mine.start.max(range.start)..mine.end.min(range.end);
                 if !panels.is_empty() {
                     let panels = panels.start - first..panels.end - first;
-                    (self.kernels.matmul)(&MatmulJob { matrix, panels, input, output });
+                    (self.kernels.matmul)(&MatmulJob { matrix, panels, input, output, prefetch });
                 }
                 first = range.end;
             }
@@ -132,6 +133,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         if input.tokens <= NARROW_TILE {
             return self.multiply_each(products.map(|product| product.map(|product| (input, product))));
         }
+        let prefetch = self.kernels.prefetch;
         let tiles = input.tokens.div_ceil(NARROW_TILE);
         let shards = self.shards(tiles);
         let products = products.map(|product| product.map(Product::into_operands));
@@ -143,7 +145,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
                 let input = Input { floats, groups: None, tokens: tokens.len() };
                 let output = Output { data: output.data.after(tokens.start * output.stride), ..output };
                 let panels = 0..matrix.panels();
-                (self.kernels.matmul)(&MatmulJob { matrix, panels, input, output });
+                (self.kernels.matmul)(&MatmulJob { matrix, panels, input, output, prefetch });
             }
         };
         self.pool.run(shards, &job);
@@ -158,6 +160,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
         up: Product<'_>,
         next: Option<&mut [QuantGroup]>,
     ) {
+        let prefetch = self.kernels.prefetch;
         let (rows, panels) = (gate.matrix.rows, gate.matrix.panels());
         // Two panels of rows are one group of the output.
         let pairs = panels.div_ceil(GROUP / PANEL);
@@ -169,7 +172,7 @@ impl<T: ThreadPool> ParallelKernels<'_, T> {
             let panels = pairs.start * (GROUP / PANEL)..(pairs.end * (GROUP / PANEL)).min(panels);
             for (matrix, data, add) in [(gate.matrix, gate_out, gate.add), (up.matrix, up_out, up.add)] {
                 let output = Output { data, stride: rows, add };
-                (self.kernels.matmul)(&MatmulJob { matrix, panels: panels.clone(), input, output });
+                (self.kernels.matmul)(&MatmulJob { matrix, panels: panels.clone(), input, output, prefetch });
             }
             let mine = panels.start * PANEL..(panels.end * PANEL).min(rows);
             for token in 0..input.tokens {

@@ -3,6 +3,7 @@
 //! The oracle is plain f64 arithmetic on numbers decoded by the tests' own reading of FORMAT.md.
 
 mod attention;
+mod passes;
 mod random_matrix;
 
 use super::*;
