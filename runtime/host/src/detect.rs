@@ -153,3 +153,16 @@ fn i8mm() -> Option<thimble_runtime::kernels::I8mm> {
     // SAFETY: the feature was just found, and the others of `neon`.
     found.then(|| unsafe { thimble_runtime::kernels::I8mm::assume() })
 }
+
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_prefetched_except_on_amd() {
+        let described = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let vendor = described.lines().find(|line| line.starts_with("vendor_id")).unwrap();
+        let kernels = KernelKind::Scalar.kernels().unwrap();
+        assert_eq!(kernels.prefetches(), !vendor.ends_with("AuthenticAMD"), "{vendor}");
+    }
+}
