@@ -21,8 +21,9 @@ def main():
     peer.add_flags(parser)
     parser.add_argument("--busy", type=int, default=os.cpu_count())
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--tokens", type=int, default=64, help="a second or more of them: the scheduler first moves threads about")
     flags = peer.checked(parser.parse_args())
-    case = ("decode", 64, 0, flags.threads)
+    case = ("decode", flags.tokens, 0, flags.threads)
     speeds = {}
     for busy in [0, flags.busy]:
         neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
