@@ -21,7 +21,7 @@ def main():
     peer.add_flags(parser)
     parser.add_argument("--busy", type=int, default=os.cpu_count())
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--tokens", type=int, default=64, help="a second or more of them: the scheduler first moves threads about")
+    parser.add_argument("--tokens", type=int, default=64, help="enough for some seconds, beside a scheduler that moves threads")
     flags = peer.checked(parser.parse_args())
     case = ("decode", flags.tokens, 0, flags.threads)
     speeds = {}
