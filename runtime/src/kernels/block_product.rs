@@ -33,7 +33,9 @@ pub(super) fn add_integer<S: Simd, C: Block, const W: usize>(
 ) {
     let zero = if C::SMALL { i32::from(C::ZERO) } else { S::BYTE_ZERO };
     let mut dots = [s.splat_i32(0); W];
-    if W == 1 {
+    if let Some(joined) = s.joined_dots(block, x) {
+        dots = joined;
+    } else if W == 1 {
         dots[0] = dots_single(s, block, &x[0]);
         if zero != 0 {
             dots[0] = s.add_i32(dots[0], s.splat_i32(-zero * x[0].steps));

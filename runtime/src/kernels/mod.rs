@@ -28,6 +28,8 @@ mod rows;
 mod scalar;
 mod shared;
 mod simd;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;

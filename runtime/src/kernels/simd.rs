@@ -10,7 +10,11 @@ use half::{bf16, f16};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// Both halves of a table of 32 entries.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 #[inline(always)]
 pub(crate) fn half_tables(table: &[u8; 32]) -> [&[u8; 16]; 2] {
     let (halves, _) = table.as_chunks::<16>();
@@ -198,6 +202,16 @@ pub(crate) trait Simd: Compile {
                 step!(step);
             }
         }
+    }
+
+    /// The products of a block with both planes at once, zero points subtracted; `None` for sets that take one plane at a time.
+    #[inline(always)]
+    fn joined_dots<C: Block, const W: usize>(
+        self,
+        _block: &C,
+        _x: &[QuantGroup; W],
+    ) -> Option<[Self::I; W]> {
+        None
     }
 
     /// Prefetches `bytes` bytes from `ahead` bytes after `at` on; does nothing by default.

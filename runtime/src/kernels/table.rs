@@ -33,7 +33,7 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The name: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`.
+    /// The name: `scalar`, `avx2`, `avx-vnni`, `avx512`, `amx`, `neon`, `i8mm`, `simd128`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -177,5 +177,14 @@ impl Kernels {
     #[inline(never)]
     pub fn i8mm(proof: I8mm) -> Kernels {
         Kernels::of(proof, "i8mm")
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+impl Kernels {
+    /// The kernels for WebAssembly's 128-bit vectors, in modules compiled for them.
+    #[inline(never)]
+    pub fn simd128() -> Kernels {
+        Kernels::of(super::simd128::Simd128, "simd128")
     }
 }

@@ -42,6 +42,8 @@ pub(crate) fn all() -> Vec<Kernels> {
         let i8mm = (has!("dotprod") && has!("i8mm")).then(|| Kernels::i8mm(unsafe { I8mm::assume() }));
         sets.push(("i8mm", i8mm));
     }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    sets.push(("simd128", Some(Kernels::simd128())));
     let here = |(name, kernels): (&str, Option<Kernels>)| {
         if kernels.is_none() {
             skip_instructions(
