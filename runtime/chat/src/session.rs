@@ -9,9 +9,12 @@ use crate::model::ChatModel;
 use crate::prompt::{ChatPrompt, Toolset};
 use crate::reasoning::{THINK, opens_reasoning};
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 use std::time::Instant;
 use thimble_runtime::Token;
 use thimble_runtime::stop::{StopMatcher, StopStatus, TextStream};
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use web_time::Instant;
 
 /// A conversation with a model.
 pub struct ChatSession<M> {

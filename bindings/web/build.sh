@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds the npm package's modules into wasm/: one for 128-bit vectors, one for browsers without. Needs the target
+# wasm32-unknown-unknown, and the command wasm-bindgen at the version that Cargo.toml names. With a variant's name, only that.
+set -euo pipefail
+cd "$(dirname "$0")"
+target="${CARGO_TARGET_DIR:-$PWD/target}"
+variant() { # NAME RUSTFLAGS
+    RUSTFLAGS="$2" cargo build --release --locked --target wasm32-unknown-unknown
+    wasm-bindgen --target web --no-typescript --out-dir "wasm/$1" "$target/wasm32-unknown-unknown/release/thimble_web.wasm"
+}
+case "${1:-all}" in
+    all) variant simd128 "-C target-feature=+simd128" && variant plain "" ;;
+    simd128) variant simd128 "-C target-feature=+simd128" ;;
+    plain) variant plain "" ;;
+    *) echo "no variant is called '$1': expected simd128 or plain" >&2 && exit 2 ;;
+esac
