@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 target="${CARGO_TARGET_DIR:-$PWD/target}"
 variant() { # NAME RUSTFLAGS
     RUSTFLAGS="$2" cargo build --release --locked --target wasm32-unknown-unknown
-    wasm-bindgen --target web --no-typescript --out-dir "wasm/$1" "$target/wasm32-unknown-unknown/release/thimble_web.wasm"
+    wasm-bindgen --target web --no-typescript --remove-name-section --remove-producers-section --out-dir "wasm/$1" "$target/wasm32-unknown-unknown/release/thimble_web.wasm"
 }
 case "${1:-all}" in
     all) variant simd128 "-C target-feature=+simd128" && variant plain "" ;;
