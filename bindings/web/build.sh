@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the npm package's modules into wasm/: one for 128-bit vectors, one for browsers without. Needs the target
 # wasm32-unknown-unknown, and the command wasm-bindgen at the version that Cargo.toml names. With a variant's name, only that.
+# `build.sh site` puts the demo and the package, built before, into site/, to be copied to any web server.
 set -euo pipefail
 cd "$(dirname "$0")"
 target="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -12,5 +13,8 @@ case "${1:-all}" in
     all) variant simd128 "-C target-feature=+simd128" && variant plain "" ;;
     simd128) variant simd128 "-C target-feature=+simd128" ;;
     plain) variant plain "" ;;
-    *) echo "no variant is called '$1': expected simd128 or plain" >&2 && exit 2 ;;
+    site)
+        rm -rf site && cp -r demo site && mkdir site/package && cp -r js wasm site/package
+        ;;
+    *) echo "no variant is called '$1': expected simd128, plain or site" >&2 && exit 2 ;;
 esac

@@ -1,5 +1,5 @@
-// The package lies beside the demo: hosts copy the folders demo, js and wasm.
-import { Model } from '../js/index.js';
+// The package lies in the folder package, where `build.sh site` puts it.
+import { Model } from './package/js/index.js';
 
 const $ = (id) => document.getElementById(id);
 let model = null;
@@ -126,7 +126,6 @@ $('reset').addEventListener('click', () => {
     begin();
 });
 
-navigator.serviceWorker?.register('service-worker.js', { scope: '../', type: 'module' }).catch(() => {
-    // A host that does not allow the wider scope: the demo works, but not without a network.
-    say('notice', 'this host sends no Service-Worker-Allowed header: the page does not open without a network');
+navigator.serviceWorker?.register('service-worker.js', { type: 'module' }).catch(() => {
+    say('notice', 'the page could not be kept: it does not open without a network');
 });

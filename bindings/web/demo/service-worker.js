@@ -3,9 +3,9 @@ const CACHE = 'thimble-demo-1';
 const VARIANTS = ['simd128', 'plain'];
 const FILES = [
     './', './demo.css', './demo.js', './icon.svg', './manifest.webmanifest',
-    ...['index', 'errors', 'cache', 'load', 'worker'].map((name) => `../js/${name}.js`),
-    ...VARIANTS.flatMap((name) => [`../wasm/${name}/thimble_web.js`]),
-    '../wasm/simd128/thimble_web_bg.wasm',
+    ...['index', 'errors', 'cache', 'load', 'worker'].map((name) => `./package/js/${name}.js`),
+    ...VARIANTS.map((name) => `./package/wasm/${name}/thimble_web.js`),
+    './package/wasm/simd128/thimble_web_bg.wasm',
 ];
 
 addEventListener('install', (event) => event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(FILES))));

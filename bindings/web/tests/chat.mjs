@@ -15,7 +15,7 @@ const files = fs.mkdtempSync(path.join(os.tmpdir(), 'thimble-web-'));
 const question = 'Describe the sea in three sentences.';
 const greedy = { maxTokens: 64, sampling: { temperature: 0, repetitionPenalty: 1 } };
 
-const server = await serve([['/package/', path.join(here, '..')], ['/models/', path.dirname(model)], ['/files/', files], ['/', here]]);
+const server = await serve([['/demo/package/', path.join(here, '..')], ['/demo/', path.join(here, '../demo')], ['/package/', path.join(here, '..')], ['/models/', path.dirname(model)], ['/files/', files], ['/', here]]);
 const url = `${server.origin}/models/${path.basename(model)}`;
 const context = await chromium.launchPersistentContext(path.join(files, 'profile'), {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -181,6 +181,42 @@ const tests = {
         assert.deepEqual(await seventh.evaluate(() => thimble.Model.cached()), []);
         await session.send('Storage.overrideQuotaForOrigin', { origin: server.origin });
         await seventh.close();
+    },
+
+    async 'the demo answers, on a phone and in the dark, and opens without a network'() {
+        const demo = await context.newPage();
+        await demo.setViewportSize({ width: 390, height: 780 });
+        await demo.emulateMedia({ colorScheme: 'dark' });
+        await demo.goto(`${server.origin}/demo/`);
+        await demo.evaluate(() => navigator.serviceWorker.ready);
+        await demo.reload();
+        await demo.waitForFunction(() => navigator.serviceWorker.controller);
+        const chat = async () => {
+            await demo.fill('#address', url);
+            await demo.keyboard.press('Enter');
+            await demo.waitForFunction(() => !document.getElementById('send').disabled, null, { timeout: 60_000 });
+            await demo.fill('#text', 'Say hello.');
+            await demo.keyboard.press('Enter');
+            await demo.waitForFunction(() => /answer \d+ tokens/.test(document.getElementById('figures').textContent), null, { timeout: 60_000 });
+            return demo.locator('#log .model').textContent();
+        };
+        assert.ok((await chat()).length > 0);
+        const width = await demo.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(width <= 390, `the page is ${width} pixels wide`);
+        if (process.env.SCREENSHOTS) await demo.screenshot({ path: path.join(process.env.SCREENSHOTS, 'phone-dark.png') });
+        await context.setOffline(true);
+        try {
+            await demo.reload();
+            assert.ok((await chat()).length > 0);
+        } finally {
+            await context.setOffline(false);
+        }
+        if (process.env.SCREENSHOTS) {
+            await demo.setViewportSize({ width: 1000, height: 760 });
+            await demo.emulateMedia({ colorScheme: 'light' });
+            await demo.screenshot({ path: path.join(process.env.SCREENSHOTS, 'desktop.png') });
+        }
+        await demo.close();
     },
 
     async 'what is no model is refused by name'() {

@@ -23,7 +23,6 @@ export async function serve(roots) {
         const headers = {
             'Content-Type': TYPES[path.extname(file)] ?? 'application/octet-stream',
             'Content-Length': size - from,
-            'Service-Worker-Allowed': '/',
             ETag: `"${size}-${mtimeMs}"`,
         };
         if (from >= size && size > 0) return response.writeHead(416).end();
