@@ -1,6 +1,7 @@
 //! The trainer's error.
 
 use std::path::{Path, PathBuf};
+use thimble_curate::error::CurateError;
 
 /// An error of the trainer: what was expected, what was found, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,16 @@ pub enum Error {
 
 /// The trainer's result.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<CurateError> for Error {
+    fn from(error: CurateError) -> Error {
+        match error {
+            CurateError::File { path, doing, source } => Error::File { path, doing, source },
+            CurateError::Invalid(what) => Error::Invalid(what),
+            CurateError::Usage(what) => Error::Usage(what),
+        }
+    }
+}
 
 impl Error {
     /// For `map_err` on a file operation.

@@ -5,13 +5,13 @@ pub(crate) mod examples;
 pub mod loader;
 mod position;
 pub mod preferences;
-pub mod source;
 pub mod token_set;
 pub mod tokenize;
 pub mod tokenizer;
 
 pub use examples::LengthCount;
 pub use position::{DataPosition, ExamplePosition};
+pub use thimble_curate::source;
 
 use crate::error::{Error, Result};
 

@@ -1,14 +1,9 @@
 //! Rows of JSON Lines, JSON arrays and Parquet files as JSON values, one at a time.
 
-use crate::data::source::{MOST_RECORD_BYTES, ReadOptions, SourceKind, TextSource, decompress};
+use crate::data::source::{MOST_RECORD_BYTES, ParquetRows, ReadOptions, SourceKind, TextSource, decompress};
 use crate::error::{Error, Result};
-use parquet::errors::ParquetError;
-use parquet::file::reader::SerializedFileReader;
-use parquet::record::{Field, Row};
-use serde_json::{Map, Value};
-use std::fs::File;
+use serde_json::Value;
 use std::io::{BufRead, Read};
-use thimble_files::contain;
 
 /// Most bytes of a file that is one JSON array, which is read at once.
 const MOST_ARRAY_BYTES: u64 = 2 << 30;
@@ -100,66 +95,10 @@ fn array_rows(
 }
 
 fn parquet_rows(source: &TextSource, visit: &mut dyn FnMut(&str, Value) -> Result<()>) -> Result<()> {
-    let file = File::open(&source.path).map_err(Error::file(&source.path, "open"))?;
-    let damaged = |row: u64, error: ParquetError| {
-        Error::Invalid(format!(
-            "{}, row {row}: expected a whole parquet file: {error}; download it again",
-            source.name
-        ))
-    };
-    let mut rows =
-        contained(|| SerializedFileReader::new(file)).map_err(|error| damaged(1, error))?.into_iter();
+    let mut rows = ParquetRows::open(source, 0)?;
     for number in 1.. {
-        let Some(row) = contained(|| rows.next().transpose()).map_err(|error| damaged(number, error))? else {
-            break;
-        };
-        let place = format!("{}, row {number}", source.name);
-        let value = object(row).map_err(|what| Error::Invalid(format!("{place}: {what}")))?;
-        visit(&place, value)?;
+        let Some(row) = rows.next(source, number - 1)? else { break };
+        visit(&format!("{}, row {number}", source.name), row)?;
     }
     Ok(())
-}
-
-/// Runs the library on a file; turns its panic on a damaged one into an error.
-fn contained<T>(
-    read: impl FnOnce() -> std::result::Result<T, ParquetError>,
-) -> std::result::Result<T, ParquetError> {
-    contain("parquet", read).unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string())))
-}
-
-fn object(row: Row) -> std::result::Result<Value, String> {
-    let fields = row.into_columns().into_iter().map(|(name, field)| Ok((name, value(field)?)));
-    Ok(Value::Object(fields.collect::<std::result::Result<Map<_, _>, String>>()?))
-}
-
-/// A parquet field as JSON.
-fn value(field: Field) -> std::result::Result<Value, String> {
-    Ok(match field {
-        Field::Null => Value::Null,
-        Field::Bool(value) => value.into(),
-        Field::Byte(value) => value.into(),
-        Field::Short(value) => value.into(),
-        Field::Int(value) => value.into(),
-        Field::Long(value) => value.into(),
-        Field::UByte(value) => value.into(),
-        Field::UShort(value) => value.into(),
-        Field::UInt(value) => value.into(),
-        Field::ULong(value) => value.into(),
-        Field::Float(value) => value.into(),
-        Field::Double(value) => value.into(),
-        Field::Str(text) => text.into(),
-        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
-            Ok(text) => text.into(),
-            Err(error) => {
-                return Err(format!("expected UTF-8 text, found another byte at {}", error.valid_up_to()));
-            }
-        },
-        Field::Group(row) => object(row)?,
-        Field::ListInternal(list) => {
-            let items = list.elements().iter().cloned().map(value);
-            Value::Array(items.collect::<std::result::Result<_, String>>()?)
-        }
-        // Dates, decimals and maps have no part in a conversation.
-        other => other.to_string().into(),
-    })
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use xxhash_rust::xxh3::xxh3_128;
+use thimble_curate::source::SourceFile;
 
 /// Name of the format in every manifest.
 pub const FORMAT: &str = "thimble-token-set";
@@ -49,17 +49,6 @@ pub struct TokenizerFile {
     pub file: String,
     /// [`hash_hex`] of its bytes.
     pub xxh3: String,
-}
-
-/// A file that text was read from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceFile {
-    /// As it was named on the command line, or its address on the hub.
-    pub path: String,
-    /// Its size.
-    pub bytes: u64,
-    /// [`hash_hex`] of its beginning and its end, 64 KiB each.
-    pub xxh3_ends: String,
 }
 
 /// One shard.
@@ -141,11 +130,6 @@ impl Manifest {
 /// Bytes of one stored id.
 pub fn bytes_per_id(vocab: u32) -> u32 {
     if vocab <= MOST_SHORT_IDS { 2 } else { 4 }
-}
-
-/// xxh3-128 of `bytes` as 32 hexadecimal digits: identifies tokenizers and sources.
-pub fn hash_hex(bytes: &[u8]) -> String {
-    format!("{:032x}", xxh3_128(bytes))
 }
 
 fn sum(mut counts: impl Iterator<Item = u64>) -> Option<u64> {

@@ -5,10 +5,10 @@ mod shard;
 mod writer;
 
 pub use manifest::{
-    FORMAT, MANIFEST, MOST_SHORT_IDS, Manifest, ShardInfo, SourceFile, TokenizerFile, VERSION, bytes_per_id,
-    hash_hex,
+    FORMAT, MANIFEST, MOST_SHORT_IDS, Manifest, ShardInfo, TokenizerFile, VERSION, bytes_per_id,
 };
 pub use shard::{HEADER_LEN, MAGIC};
+pub use thimble_curate::source::{SourceFile, hash_hex};
 pub use writer::{DEFAULT_SHARD_TOKENS, SetOptions, ShardWriter, TOKENIZER_FILES, TokenSetWriter};
 
 use crate::error::{Error, Result};

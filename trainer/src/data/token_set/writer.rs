@@ -1,13 +1,12 @@
 //! Writing token sets: every file appears whole or not at all.
 
-use super::manifest::{
-    FORMAT, MANIFEST, Manifest, ShardInfo, SourceFile, TokenizerFile, VERSION, bytes_per_id, hash_hex,
-};
+use super::manifest::{FORMAT, MANIFEST, Manifest, ShardInfo, TokenizerFile, VERSION, bytes_per_id};
 use super::shard::{HEADER_LEN, Header, checksum_hex};
 use crate::atomic_file::{self, write_atomically, write_error, write_json};
 use crate::error::{Error, Result};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use thimble_curate::source::{SourceFile, hash_hex};
 use thimble_files::AtomicFile;
 use xxhash_rust::xxh3::Xxh3;
 

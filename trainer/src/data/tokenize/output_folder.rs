@@ -62,7 +62,7 @@ impl<'j> OutputFolder<'j> {
                 folder.display()
             )));
         }
-        let sources = job.sources.iter().map(|source| source.file()).collect::<Result<Vec<_>>>()?;
+        let sources = job.sources.iter().map(|source| Ok(source.file()?)).collect::<Result<Vec<_>>>()?;
         let changed = job.sources.iter().map(|source| changed(&source.path)).collect::<Result<Vec<_>>>()?;
         let identity = json!({
             "version": VERSION,

@@ -2,9 +2,10 @@
 
 use super::gzip::Gzip;
 use super::parquet_column::TextColumn;
+use super::parquet_rows::ParquetRows;
 use super::record::{MOST_RECORD_BYTES, Record, RecordBatch, SourcePosition, place};
 use super::text_source::{BYTE_ORDER_MARK, Compression, ReadOptions, SourceKind, TextSource};
-use crate::error::{Error, Result};
+use crate::error::{CurateError, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 
@@ -26,6 +27,7 @@ enum OpenSource {
     Text(Box<dyn BufRead + Send>),
     Lines(Box<dyn BufRead + Send>),
     Column(Box<TextColumn>),
+    Rows(Box<ParquetRows>),
 }
 
 impl<'s> RecordReader<'s> {
@@ -78,6 +80,9 @@ impl<'s> RecordReader<'s> {
 impl OpenSource {
     /// Opens `source` and skips `skip` records.
     fn at(source: &TextSource, options: &ReadOptions, skip: u64) -> Result<OpenSource> {
+        if source.kind == SourceKind::Parquet && options.whole_rows {
+            return Ok(OpenSource::Rows(Box::new(ParquetRows::open(source, skip)?)));
+        }
         if source.kind == SourceKind::Parquet {
             return Ok(OpenSource::Column(Box::new(TextColumn::open(source, &options.field, skip)?)));
         }
@@ -97,6 +102,7 @@ impl OpenSource {
         let most = MOST_RECORD_BYTES as u64 + 1;
         let start = batch.bytes.len();
         let found = match self {
+            OpenSource::Rows(rows) => return rows.append(source, at.record, &mut batch.bytes),
             OpenSource::Column(column) => return column.next(source, at.record, &mut batch.bytes),
             OpenSource::Text(reader) => {
                 let found = reader.take(most).read_to_end(&mut batch.bytes).map_err(failed)?;
@@ -114,7 +120,7 @@ impl OpenSource {
             }
         };
         if batch.bytes.len() - start > MOST_RECORD_BYTES {
-            return Err(Error::Invalid(format!(
+            return Err(CurateError::Invalid(format!(
                 "{}: expected a document of at most {MOST_RECORD_BYTES} bytes, found a longer one; split it{}",
                 place(source, at.record),
                 if source.kind == SourceKind::Text {
@@ -135,8 +141,8 @@ impl OpenSource {
 ///
 /// # Errors
 /// It cannot be opened.
-pub(in crate::data) fn decompress(source: &TextSource) -> Result<Box<dyn BufRead + Send>> {
-    let failed = |error| Error::file(&source.path, "open")(error);
+pub fn decompress(source: &TextSource) -> Result<Box<dyn BufRead + Send>> {
+    let failed = |error| CurateError::file(&source.path, "open")(error);
     let file = File::open(&source.path).map_err(failed)?;
     let decompressed: Box<dyn Read + Send> = match source.compression {
         Compression::Plain => Box::new(file),
@@ -155,12 +161,12 @@ pub(in crate::data) fn decompress(source: &TextSource) -> Result<Box<dyn BufRead
 }
 
 /// The error of a file that cannot be read past a record.
-fn unreadable(source: &TextSource, record: u64, error: &std::io::Error) -> Error {
+fn unreadable(source: &TextSource, record: u64, error: &std::io::Error) -> CurateError {
     let (place, compressed) = (place(source, record), source.compression != Compression::Plain);
     let what = match error.kind() {
         ErrorKind::UnexpectedEof if compressed => "the compressed file ends too early".to_owned(),
         _ => error.to_string(),
     };
     let remedy = if compressed { "; it is truncated or damaged: download or compress it again" } else { "" };
-    Error::Invalid(format!("{place}: cannot read: {what}{remedy}"))
+    CurateError::Invalid(format!("{place}: cannot read: {what}{remedy}"))
 }

@@ -7,16 +7,20 @@ mod folder;
 mod gzip;
 mod hub;
 mod parquet_column;
+mod parquet_rows;
 mod read;
 mod record;
+mod source_file;
 mod text_source;
 
-pub use read::RecordReader;
-pub(super) use read::decompress;
+pub use parquet_rows::ParquetRows;
+pub use read::{RecordReader, decompress};
+
 pub use record::{MOST_RECORD_BYTES, Record, RecordBatch, SourcePosition};
+pub use source_file::{SourceFile, hash_hex};
 pub use text_source::{Compression, ReadOptions, SourceKind, TextSource};
 
-use crate::error::{Error, Result};
+use crate::error::{CurateError, Result};
 use std::path::Path;
 
 impl TextSource {
@@ -39,7 +43,7 @@ impl TextSource {
                 sources.push(folder::file(name, options)?);
             }
             if sources.len() == before {
-                return Err(Error::Usage(format!(
+                return Err(CurateError::Usage(format!(
                     "{name}: expected files that end in {}, found none",
                     options.endings()
                 )));

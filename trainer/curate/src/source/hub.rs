@@ -1,7 +1,7 @@
 //! Data sets of the Hugging Face hub.
 
 use super::text_source::{ReadOptions, SourceKind, TextSource};
-use crate::error::{Error, Result};
+use crate::error::{CurateError, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
 use thimble_hub::{DownloadEvent, Hub, HubError, Repo, RepoType, Repository};
@@ -42,7 +42,7 @@ impl<'a> Address<'a> {
 /// files, they are taken alone: many data sets hold the same text in several forms.
 pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<TextSource>) -> Result<()> {
     let parsed = Address::parse(address).ok_or_else(|| {
-        Error::Usage(format!("{HUB}{address}: expected {HUB}datasets/OWNER/NAME[@REVISION][/PATH]"))
+        CurateError::Usage(format!("{HUB}{address}: expected {HUB}datasets/OWNER/NAME[@REVISION][/PATH]"))
     })?;
     let failed = |error: HubError| {
         let remedy = match error {
@@ -51,7 +51,7 @@ pub(super) fn fetch(address: &str, options: &ReadOptions, sources: &mut Vec<Text
             }
             _ => "",
         };
-        Error::Invalid(format!("{HUB}{address}: {error}{remedy}"))
+        CurateError::Invalid(format!("{HUB}{address}: {error}{remedy}"))
     };
     let hub = Hub::from_env().map_err(failed)?;
     let at = |revision: &str| {

@@ -1,7 +1,7 @@
 //! A text source: its kind, its compression, and the text in its records.
 
-use crate::data::token_set::{SourceFile, hash_hex};
-use crate::error::{Error, Result};
+use super::source_file::{SourceFile, hash_hex};
+use crate::error::{CurateError, Result};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::borrow::Cow;
 use std::fs::File;
@@ -60,6 +60,8 @@ pub struct ReadOptions {
     pub lines: bool,
     /// Whether rows of many fields are read, not text: `.txt` has none, and a plain `.json` can be an array of them.
     pub rows: bool,
+    /// Whether a record of a parquet file is its whole row, as a JSON object, not the column alone.
+    pub whole_rows: bool,
 }
 
 impl ReadOptions {
@@ -74,7 +76,7 @@ impl ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> ReadOptions {
-        ReadOptions { field: "text".to_owned(), lines: false, rows: false }
+        ReadOptions { field: "text".to_owned(), lines: false, rows: false, whole_rows: false }
     }
 }
 
@@ -103,7 +105,7 @@ impl TextSource {
 
     /// Size and hash, for the manifest and to notice changes.
     pub fn file(&self) -> Result<SourceFile> {
-        let failed = |error| Error::file(&self.path, "read")(error);
+        let failed = |error| CurateError::file(&self.path, "read")(error);
         let mut file = File::open(&self.path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         let mut ends = Vec::new();
@@ -115,6 +117,11 @@ impl TextSource {
 }
 
 impl ReadOptions {
+    /// Whether records of this kind are JSON objects.
+    pub fn is_json(&self, kind: SourceKind) -> bool {
+        kind == SourceKind::JsonLines || (self.whole_rows && kind == SourceKind::Parquet)
+    }
+
     /// The document in a record; `None` where it is empty, or null.
     ///
     /// # Errors
@@ -128,11 +135,11 @@ impl ReadOptions {
             return Err("expected UTF-8 text, found UTF-16; convert it (iconv -f UTF-16 -t UTF-8)".to_owned());
         }
         let text = match kind {
-            SourceKind::JsonLines => match json_field(raw, &self.field)? {
+            _ if self.is_json(kind) => match json_field(raw, &self.field)? {
                 Some(text) => Cow::Owned(text),
                 None => return Ok(None),
             },
-            SourceKind::Text | SourceKind::Lines | SourceKind::Parquet => {
+            _ => {
                 let text = std::str::from_utf8(raw);
                 Cow::Borrowed(text.map_err(|error| {
                     format!("expected UTF-8 text, found another byte at {}", error.valid_up_to())

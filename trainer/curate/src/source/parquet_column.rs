@@ -1,25 +1,18 @@
 //! One string column of a parquet file, read row by row.
 
+use super::parquet_rows::contained;
 use super::record::{MOST_RECORD_BYTES, place};
 use super::text_source::TextSource;
-use crate::error::{Error, Result};
+use crate::error::{CurateError, Result};
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::File;
-use thimble_files::contain;
 
 /// Rows decoded at once.
 const ROWS: usize = 256;
-
-/// Runs the library on a file; turns its panic on a damaged one into an error.
-fn contained<T>(
-    read: impl FnOnce() -> std::result::Result<T, ParquetError>,
-) -> std::result::Result<T, ParquetError> {
-    contain("parquet", read).unwrap_or_else(|panic| Err(ParquetError::General(panic.to_string())))
-}
 
 /// The remaining rows. Pages are read and decompressed one at a time.
 pub(super) struct TextColumn {
@@ -35,9 +28,9 @@ pub(super) struct TextColumn {
 impl TextColumn {
     /// Opens `source` after its first `skip` rows.
     pub(super) fn open(source: &TextSource, field: &str, skip: u64) -> Result<TextColumn> {
-        let wrong = |why: String| Error::Invalid(format!("{}: {why}", source.name));
+        let wrong = |why: String| CurateError::Invalid(format!("{}: {why}", source.name));
         let damaged = |error: ParquetError| wrong(format!("expected a whole parquet file: {error}"));
-        let file = File::open(&source.path).map_err(Error::file(&source.path, "open"))?;
+        let file = File::open(&source.path).map_err(CurateError::file(&source.path, "open"))?;
         let file = contained(|| SerializedFileReader::new(file)).map_err(damaged)?;
         let schema = file.metadata().file_metadata().schema_descr_ptr();
         let leaf = schema.columns().iter().position(|column| column.path().string() == field);
@@ -67,13 +60,13 @@ impl TextColumn {
         if self.rows.is_empty() {
             let filled = contained(|| self.fill());
             filled.map_err(|error| {
-                Error::Invalid(format!("{}: the column cannot be read: {error}", place(source, record)))
+                CurateError::Invalid(format!("{}: the column cannot be read: {error}", place(source, record)))
             })?;
         }
         let Some(row) = self.rows.pop() else { return Ok(false) };
         let bytes = row.as_ref().map_or(&[][..], ByteArray::data);
         if bytes.len() > MOST_RECORD_BYTES {
-            return Err(Error::Invalid(format!(
+            return Err(CurateError::Invalid(format!(
                 "{}: expected a document of at most {MOST_RECORD_BYTES} bytes, found one of {}; split it",
                 place(source, record),
                 bytes.len()

@@ -1,7 +1,7 @@
 //! Text files in folders, and files that cannot be read.
 
 use super::text_source::{BYTE_ORDER_MARK, ReadOptions, TextSource};
-use crate::error::{Error, Result};
+use crate::error::{CurateError, Result};
 use serde::de::IgnoredAny;
 use std::collections::HashSet;
 use std::fs::FileType;
@@ -40,7 +40,7 @@ impl<'a> FolderScan<'a> {
     }
 
     fn enter(&mut self, folder: &Path) -> Result<()> {
-        let failed = |error| Error::file(folder, "read")(error);
+        let failed = |error| CurateError::file(folder, "read")(error);
         if !self.seen.insert(folder.canonicalize().map_err(failed)?) {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl<'a> FolderScan<'a> {
             return Ok(());
         };
         // A link that leads nowhere is told here.
-        let metadata = std::fs::metadata(&source.path).map_err(Error::file(&source.path, "read"))?;
+        let metadata = std::fs::metadata(&source.path).map_err(CurateError::file(&source.path, "read"))?;
         if let Some(what) = not_a_file(metadata.file_type()) {
             self.skipped.push((source.name, what));
             return Ok(());
@@ -86,7 +86,7 @@ impl<'a> FolderScan<'a> {
             self.skipped.push((source.name, "it is neither a JSON array nor JSON Lines"));
             return Ok(());
         }
-        let real = source.path.canonicalize().map_err(Error::file(&source.path, "read"))?;
+        let real = source.path.canonicalize().map_err(CurateError::file(&source.path, "read"))?;
         if self.seen.insert(real) {
             self.sources.push(source);
         }
@@ -96,7 +96,7 @@ impl<'a> FolderScan<'a> {
 
 /// Whether a JSON file begins with an array, or with a line that is a whole object: others describe a data set.
 fn begins_with_rows(path: &Path) -> Result<bool> {
-    let failed = |error| Error::file(path, "read")(error);
+    let failed = |error| CurateError::file(path, "read")(error);
     let mut line = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     BufReader::new(file.take(MOST_LINE_BYTES)).read_until(b'\n', &mut line).map_err(failed)?;
@@ -139,9 +139,9 @@ fn unsupported_compression(name: &str) -> Option<&'static str> {
 /// The path does not exist, is not a file, or has an unsupported extension.
 pub(super) fn file(name: &str, options: &ReadOptions) -> Result<TextSource> {
     let path = Path::new(name);
-    let metadata = std::fs::metadata(path).map_err(Error::file(path, "read"))?;
+    let metadata = std::fs::metadata(path).map_err(CurateError::file(path, "read"))?;
     if let Some(what) = not_a_file(metadata.file_type()) {
-        return Err(Error::Usage(format!(
+        return Err(CurateError::Usage(format!(
             "{name}: expected a file, found {what}; write the text to a file first, as it is read more than once"
         )));
     }
@@ -160,7 +160,7 @@ pub(super) fn file(name: &str, options: &ReadOptions) -> Result<TextSource> {
             _ => "rename it, or convert it".to_owned(),
         };
         let found = extension.unwrap_or_else(|| "a name without an ending".to_owned());
-        Error::Usage(format!(
+        CurateError::Usage(format!(
             "{name}: expected a file that ends in {}, found {found}; {remedy}",
             options.endings()
         ))
