@@ -1,5 +1,9 @@
 //! From raw text to a training set, without a model: reading, deduplication, decontamination, scores.
 #![forbid(unsafe_code)]
 
+pub mod dedup;
+pub mod document;
 pub mod error;
+mod parallel;
 pub mod source;
+pub mod text;

@@ -1,0 +1,162 @@
+//! Finds the duplicates of an input.
+
+use super::clusters::{Clusters, KeyCollector};
+use super::minhash::MinHash;
+use crate::document::DocumentId;
+use crate::error::{CurateError, Result};
+use crate::parallel::{Input, for_each};
+use crate::source::{ReadOptions, SourcePosition, TextSource};
+use crate::text::normalize;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// What makes two documents duplicates.
+#[derive(Clone, Debug)]
+pub enum DedupMethod {
+    /// Their normalized texts are equal. Empty texts are duplicates of none.
+    Exact,
+    /// A bucket of their MinHash signatures is equal. Texts without a shingle are duplicates of none.
+    MinHash(MinHash),
+}
+
+impl DedupMethod {
+    /// The keys of a text: documents that share one are duplicates.
+    pub fn keys(&self, text: &str) -> Vec<u128> {
+        match self {
+            DedupMethod::Exact => {
+                let normalized = normalize(text);
+                if normalized.is_empty() { Vec::new() } else { vec![xxh3_128(normalized.as_bytes())] }
+            }
+            DedupMethod::MinHash(minhash) => {
+                minhash.signature(text).map_or_else(Vec::new, |signature| minhash.keys(&signature).collect())
+            }
+        }
+    }
+}
+
+/// What to look for, and where.
+pub struct DedupJob<'a> {
+    /// The texts.
+    pub sources: &'a [TextSource],
+    /// How documents are extracted.
+    pub read: ReadOptions,
+    /// What makes two documents duplicates.
+    pub method: DedupMethod,
+    /// Threads that hash.
+    pub threads: usize,
+    /// Folder for sorting.
+    pub folder: PathBuf,
+}
+
+/// What has been read so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DedupProgress {
+    /// Documents, those that could not be read among them.
+    pub documents: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// Documents that could not be read: they are duplicates of none.
+    pub bad: u64,
+    /// The first one's place and fault.
+    pub first_bad: Option<String>,
+}
+
+/// Duplicates, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DuplicateSets {
+    /// All but the lowest id of each cluster, ascending.
+    pub removed: Vec<DocumentId>,
+    /// Documents that are copies of each other, ascending.
+    pub clusters: Vec<Vec<DocumentId>>,
+}
+
+impl DedupJob<'_> {
+    /// Reads every document and finds its duplicates; calls `watch` after each.
+    ///
+    /// # Errors
+    /// Sources that cannot be read, a full disk.
+    pub fn run(&self, watch: &mut dyn FnMut(&DedupProgress)) -> Result<(DuplicateSets, DedupProgress)> {
+        let mut keys = KeyCollector::new(&self.folder);
+        let mut progress = DedupProgress::default();
+        let mut ids = IdFile::create(self)?;
+        let read = ReadOptions { whole_rows: true, ..self.read.clone() };
+        let input = Input { sources: self.sources, options: &read, from: SourcePosition::default() };
+        for_each(
+            input,
+            self.threads,
+            |document, record| match document {
+                Ok(document) => Ok((document.id(record.at.index), self.method.keys(&document.text))),
+                Err(why) => Err((DocumentId::Number(record.at.index), why)),
+            },
+            |result, _, bytes| {
+                progress.documents += 1;
+                progress.bytes += bytes as u64;
+                match result {
+                    Ok((id, found)) => {
+                        ids.push(&id)?;
+                        keys.push(found)?;
+                    }
+                    Err((id, why)) => {
+                        ids.push(&id)?;
+                        keys.push([])?;
+                        progress.bad += 1;
+                        progress.first_bad.get_or_insert(why);
+                    }
+                }
+                watch(&progress);
+                Ok(true)
+            },
+        )?;
+        Ok((ids.sets(&keys.clusters()?)?, progress))
+    }
+}
+
+/// The ids of all documents, on disk: most are those of no duplicate.
+struct IdFile {
+    file: BufWriter<File>,
+    folder: PathBuf,
+}
+
+impl IdFile {
+    fn create(job: &DedupJob<'_>) -> Result<IdFile> {
+        let file = tempfile::tempfile_in(&job.folder).map_err(CurateError::file(&job.folder, "write a file in"))?;
+        Ok(IdFile { file: BufWriter::new(file), folder: job.folder.clone() })
+    }
+
+    fn push(&mut self, id: &DocumentId) -> Result<()> {
+        let line = serde_json::to_string(id).map_err(|error| CurateError::Invalid(error.to_string()))?;
+        writeln!(self.file, "{line}").map_err(CurateError::file(&self.folder, "write a file in"))
+    }
+
+    fn sets(self, clusters: &Clusters) -> Result<DuplicateSets> {
+        let failed = |error| CurateError::file(&self.folder, "read a file in")(error);
+        let mut sizes: HashMap<usize, usize> = HashMap::new();
+        for document in 0..clusters.len() {
+            let first = clusters.first(document);
+            if first != document {
+                *sizes.entry(first).or_insert(1) += 1;
+            }
+        }
+        let mut file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let mut members: HashMap<usize, Vec<DocumentId>> = HashMap::with_capacity(sizes.len());
+        for (document, line) in BufReader::new(file).lines().enumerate() {
+            let (line, first) = (line.map_err(failed)?, clusters.first(document));
+            if let Some(&size) = sizes.get(&first) {
+                let id = serde_json::from_str(&line).map_err(|error| CurateError::Invalid(error.to_string()))?;
+                members.entry(first).or_insert_with(|| Vec::with_capacity(size)).push(id);
+            }
+        }
+        let mut clusters: Vec<Vec<DocumentId>> = members.into_values().collect();
+        clusters.iter_mut().for_each(|cluster| cluster.sort());
+        clusters.sort();
+        let mut removed: Vec<DocumentId> =
+            clusters.iter().flat_map(|cluster| cluster.iter().skip(1).cloned()).collect();
+        removed.sort();
+        Ok(DuplicateSets { removed, clusters })
+    }
+}
