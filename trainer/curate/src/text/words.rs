@@ -33,7 +33,7 @@ const NEGATED: &str = "ca could do does did had may might must need ought sha sh
 /// Verbs that are joined to `nt` alone.
 const NEGATED_ALONE: &str = "ai are is was were have has dare";
 /// Further words, cut at the sign `+`.
-const OTHERS: &str = "can+not gon+na got+ta not+ve y+all ‘s";
+const OTHERS: &str = "can+not gon+na got+ta not+ve y+all ‘s <space>";
 
 /// Words that are cut in an own way: the bytes of their parts.
 static SPECIAL: LazyLock<HashMap<String, Vec<usize>>> = LazyLock::new(|| {

@@ -1,6 +1,6 @@
 """Writes words.json: words and MinHash signatures of texts of our own, as datatrove makes them.
 
-Run: python words.py > words.json, with datatrove 0.10.1, spaCy 3.8 and xxhash installed.
+Run: python words.py > words.json, with datatrove 0.10.1, spaCy 3.8, tokenizers and xxhash 3.8 installed.
 """
 
 import json
