@@ -1,6 +1,7 @@
 //! From raw text to a training set, without a model: reading, deduplication, decontamination, scores.
 #![forbid(unsafe_code)]
 
+pub mod decontaminate;
 pub mod dedup;
 pub mod document;
 pub mod error;

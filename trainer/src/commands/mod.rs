@@ -1,6 +1,7 @@
 //! One file per command: its flags, and what it does.
 
 mod bench;
+mod curate;
 mod device;
 mod eval;
 mod export;
@@ -35,6 +36,7 @@ pub(crate) struct Flags {
 pub(crate) enum Command {
     Plan(plan::Flags),
     Bench(bench::Flags),
+    Curate(curate::Flags),
     TrainTokenizer(train_tokenizer::Flags),
     Tokenize(tokenize::Flags),
     Pretrain(pretrain::Flags),
@@ -54,6 +56,7 @@ impl Command {
         match self {
             Command::Plan(flags) => flags.run(),
             Command::Bench(flags) => flags.run(),
+            Command::Curate(flags) => flags.run(),
             Command::TrainTokenizer(flags) => flags.run(),
             Command::Tokenize(flags) => flags.run(),
             Command::Pretrain(flags) => flags.run(),

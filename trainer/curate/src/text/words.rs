@@ -7,6 +7,7 @@ use super::characters::{CURRENCY, Characters, LETTER, PREFIX, SUFFIX, SYMBOL};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
+use unicode_normalization::UnicodeNormalization;
 
 /// Units that are cut off a digit.
 const UNITS: &str = "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz kmh mph \
@@ -80,6 +81,16 @@ impl WordList {
         list
     }
 
+    /// The runs of letters, digits and underscores of a text in lower case and NFD, as decontamination compares them.
+    pub fn of_letters(text: &str) -> WordList {
+        let lower = text.to_lowercase();
+        let lower = if lower.is_ascii() { lower } else { lower.nfd().collect() };
+        let mut list = WordList { text: String::with_capacity(lower.len()), words: Vec::new() };
+        let words = lower.split(|character: char| !character.is_alphanumeric() && character != '_');
+        words.filter(|word| !word.is_empty()).for_each(|word| list.push(word));
+        list
+    }
+
     /// The number of words.
     pub fn len(&self) -> usize {
         self.words.len()
@@ -99,6 +110,14 @@ impl WordList {
     pub fn ngrams(&self, n: usize) -> impl Iterator<Item = &str> {
         let windows = self.words.windows(n.max(1));
         windows.map(|words| &self.text[words[0].start as usize..words[words.len() - 1].end as usize])
+    }
+
+    /// The words from `start` to `end`, joined by single spaces.
+    ///
+    /// # Panics
+    /// Where there are fewer words, or the range is empty.
+    pub fn span(&self, start: usize, end: usize) -> &str {
+        &self.text[self.words[start].start as usize..self.words[end - 1].end as usize]
     }
 
     /// Appends a word. A text has at most 2^32 bytes: its record has fewer.
