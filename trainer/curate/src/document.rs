@@ -31,11 +31,7 @@ impl CorpusDocument {
     ///
     /// # Errors
     /// What is wrong with the record, without its place.
-    pub fn parse(
-        options: &ReadOptions,
-        kind: SourceKind,
-        raw: &[u8],
-    ) -> Result<CorpusDocument, String> {
+    pub fn parse(options: &ReadOptions, kind: SourceKind, raw: &[u8]) -> Result<CorpusDocument, String> {
         if !options.is_json(kind) {
             let text = options.text(kind, raw)?.unwrap_or_default().into_owned();
             return Ok(CorpusDocument { text, fields: Map::new() });

@@ -6,5 +6,6 @@ pub mod dedup;
 pub mod document;
 pub mod error;
 mod parallel;
+pub mod pipeline;
 pub mod source;
 pub mod text;

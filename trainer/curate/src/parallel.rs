@@ -27,7 +27,8 @@ pub(crate) fn for_each<T: Send>(
 ) -> Result<()> {
     let threads = threads.max(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| CurateError::Invalid(format!("cannot start {threads} threads: {error}")))?;
+    let pool =
+        pool.map_err(|error| CurateError::Invalid(format!("cannot start {threads} threads: {error}")))?;
     std::thread::scope(|scope| {
         let (sender, batches) = sync_channel(1);
         let reader = scope.spawn(move || -> Result<()> {

@@ -18,7 +18,8 @@ fn words_and_signatures_are_datatroves() {
     for row in &rows {
         let text = row["text"].as_str().unwrap();
         let words = WordList::of_normalized(&normalize(text));
-        let expected: Vec<&str> = row["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        let expected: Vec<&str> =
+            row["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
         let found: Vec<&str> = words.iter().collect();
         let signature: Option<Vec<u64>> = serde_json::from_value(row["signature"].clone()).unwrap();
         if found != expected || minhash.signature(text) != signature {
@@ -41,17 +42,25 @@ fn duplicates(file: &Path, settings: MinHashSettings, threads: usize) -> (Duplic
 fn signatures_and_clusters_are_those_of_the_reference() {
     let Some(shared) = thimble_needs::shared() else { return };
     let folder = shared.join("reference/minhash");
-    let json = |name: &str| -> Value { serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap() };
+    let json =
+        |name: &str| -> Value { serde_json::from_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap() };
     let (expected, signatures) = (json("expected.json"), json("signatures.json"));
     let documents = std::fs::read_to_string(folder.join("documents.jsonl")).unwrap();
 
-    for (name, settings) in [("14x8 xxhash", MinHashSettings::FINEWEB), ("1x10 xxhash", MinHashSettings::FINEMATH)] {
+    for (name, settings) in
+        [("14x8 xxhash", MinHashSettings::FINEWEB), ("1x10 xxhash", MinHashSettings::FINEMATH)]
+    {
         let minhash = MinHash::new(settings).unwrap();
         for line in documents.lines() {
             let document: Value = serde_json::from_str(line).unwrap();
             let of: Option<Vec<u64>> =
                 serde_json::from_value(signatures[name][document["id"].to_string()].clone()).unwrap();
-            assert_eq!(minhash.signature(document["text"].as_str().unwrap()), of, "{name}, {}", document["id"]);
+            assert_eq!(
+                minhash.signature(document["text"].as_str().unwrap()),
+                of,
+                "{name}, {}",
+                document["id"]
+            );
         }
     }
     for (name, settings) in [

@@ -66,7 +66,8 @@ impl BenchmarkIndex {
         }
         let options = ReadOptions { rows: true, whole_rows: true, ..ReadOptions::default() };
         let sources = TextSource::resolve(names, &options)?;
-        let mut index = BenchmarkIndex { ngram, pieces: Vec::new(), ngrams: Vec::new(), filter: Vec::new(), short: 0 };
+        let mut index =
+            BenchmarkIndex { ngram, pieces: Vec::new(), ngrams: Vec::new(), filter: Vec::new(), short: 0 };
         let mut records = RecordReader::new(&sources, &options, SourcePosition::default());
         while let Some(batch) = records.batch(BATCH)? {
             for record in &batch.records {

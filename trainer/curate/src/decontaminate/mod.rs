@@ -8,3 +8,4 @@ mod job;
 
 pub use benchmarks::{BenchmarkIndex, BenchmarkMatch, BenchmarkPiece};
 pub use job::{ContaminatedDocument, ContaminatedItem, ContaminationReport, DecontaminationJob};
+pub(crate) use job::{item, most};

@@ -2,6 +2,7 @@
 
 use super::sort::{PAIRS_IN_MEMORY, PairSorter};
 use crate::error::{CurateError, Result};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Collects the keys of all documents.
@@ -79,6 +80,17 @@ impl Clusters {
     /// Whether there is no document.
     pub fn is_empty(&self) -> bool {
         self.parents.is_empty()
+    }
+
+    /// The documents of every cluster of more than one, by its first.
+    pub(super) fn sizes(&self) -> HashMap<usize, usize> {
+        let mut sizes = HashMap::new();
+        for (document, &first) in self.parents.iter().enumerate() {
+            if first as usize != document {
+                *sizes.entry(first as usize).or_insert(1) += 1;
+            }
+        }
+        sizes
     }
 
     fn root(&mut self, mut document: u32) -> u32 {

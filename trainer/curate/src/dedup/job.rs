@@ -8,11 +8,15 @@ use crate::parallel::{Input, for_each};
 use crate::source::{ReadOptions, SourcePosition, TextSource};
 use crate::text::normalize;
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_128;
+
+/// Clusters of a report.
+const LARGEST: usize = 20;
 
 /// What makes two documents duplicates.
 #[derive(Clone, Debug)]
@@ -80,6 +84,23 @@ impl DedupJob<'_> {
     /// # Errors
     /// Sources that cannot be read, a full disk.
     pub fn run(&self, watch: &mut dyn FnMut(&DedupProgress)) -> Result<(DuplicateSets, DedupProgress)> {
+        let (mut ids, clusters, progress) = self.scan(watch)?;
+        Ok((ids.sets(&clusters)?, progress))
+    }
+
+    /// As [`DedupJob::run`], in memory that does not grow with the duplicates' ids; calls `remove` with the number of each
+    /// document to remove, ascending, and with the id of its cluster that stays. Returns the documents of the largest
+    /// clusters, with that id.
+    pub(crate) fn removals(
+        &self,
+        watch: &mut dyn FnMut(&DedupProgress),
+        remove: &mut dyn FnMut(u64, &DocumentId) -> Result<()>,
+    ) -> Result<Vec<(usize, DocumentId)>> {
+        let (mut ids, clusters, _) = self.scan(watch)?;
+        ids.removals(&clusters, remove)
+    }
+
+    fn scan(&self, watch: &mut dyn FnMut(&DedupProgress)) -> Result<(IdFile, Clusters, DedupProgress)> {
         let mut keys = KeyCollector::new(&self.folder);
         let mut progress = DedupProgress::default();
         let mut ids = IdFile::create(self)?;
@@ -111,7 +132,7 @@ impl DedupJob<'_> {
                 Ok(true)
             },
         )?;
-        Ok((ids.sets(&keys.clusters()?)?, progress))
+        Ok((ids, keys.clusters()?, progress))
     }
 }
 
@@ -123,7 +144,8 @@ struct IdFile {
 
 impl IdFile {
     fn create(job: &DedupJob<'_>) -> Result<IdFile> {
-        let file = tempfile::tempfile_in(&job.folder).map_err(CurateError::file(&job.folder, "write a file in"))?;
+        let file =
+            tempfile::tempfile_in(&job.folder).map_err(CurateError::file(&job.folder, "write a file in"))?;
         Ok(IdFile { file: BufWriter::new(file), folder: job.folder.clone() })
     }
 
@@ -132,25 +154,35 @@ impl IdFile {
         writeln!(self.file, "{line}").map_err(CurateError::file(&self.folder, "write a file in"))
     }
 
-    fn sets(self, clusters: &Clusters) -> Result<DuplicateSets> {
+    /// Calls `visit` with every document that has a duplicate, its id, and the first of its cluster.
+    fn members(
+        &mut self,
+        clusters: &Clusters,
+        sizes: &HashMap<usize, usize>,
+        visit: &mut dyn FnMut(usize, usize, DocumentId) -> Result<()>,
+    ) -> Result<()> {
         let failed = |error| CurateError::file(&self.folder, "read a file in")(error);
-        let mut sizes: HashMap<usize, usize> = HashMap::new();
-        for document in 0..clusters.len() {
-            let first = clusters.first(document);
-            if first != document {
-                *sizes.entry(first).or_insert(1) += 1;
-            }
-        }
-        let mut file = self.file.into_inner().map_err(|error| failed(error.into_error()))?;
+        self.file.flush().map_err(failed)?;
+        let mut file = self.file.get_ref();
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let mut members: HashMap<usize, Vec<DocumentId>> = HashMap::with_capacity(sizes.len());
         for (document, line) in BufReader::new(file).lines().enumerate() {
             let (line, first) = (line.map_err(failed)?, clusters.first(document));
-            if let Some(&size) = sizes.get(&first) {
-                let id = serde_json::from_str(&line).map_err(|error| CurateError::Invalid(error.to_string()))?;
-                members.entry(first).or_insert_with(|| Vec::with_capacity(size)).push(id);
+            if sizes.contains_key(&first) {
+                let id =
+                    serde_json::from_str(&line).map_err(|error| CurateError::Invalid(error.to_string()))?;
+                visit(document, first, id)?;
             }
         }
+        Ok(())
+    }
+
+    fn sets(&mut self, clusters: &Clusters) -> Result<DuplicateSets> {
+        let sizes = clusters.sizes();
+        let mut members: HashMap<usize, Vec<DocumentId>> = HashMap::with_capacity(sizes.len());
+        self.members(clusters, &sizes, &mut |_, first, id| {
+            members.entry(first).or_default().push(id);
+            Ok(())
+        })?;
         let mut clusters: Vec<Vec<DocumentId>> = members.into_values().collect();
         clusters.iter_mut().for_each(|cluster| cluster.sort());
         clusters.sort();
@@ -158,5 +190,32 @@ impl IdFile {
             clusters.iter().flat_map(|cluster| cluster.iter().skip(1).cloned()).collect();
         removed.sort();
         Ok(DuplicateSets { removed, clusters })
+    }
+
+    fn removals(
+        &mut self,
+        clusters: &Clusters,
+        remove: &mut dyn FnMut(u64, &DocumentId) -> Result<()>,
+    ) -> Result<Vec<(usize, DocumentId)>> {
+        let sizes = clusters.sizes();
+        let mut kept: HashMap<usize, (DocumentId, usize)> = HashMap::with_capacity(sizes.len());
+        self.members(clusters, &sizes, &mut |document, first, id| {
+            match kept.get(&first) {
+                Some(lowest) if lowest.0 <= id => {}
+                _ => drop(kept.insert(first, (id, document))),
+            }
+            Ok(())
+        })?;
+        for document in 0..clusters.len() {
+            if let Some((id, stays)) = kept.get(&clusters.first(document))
+                && *stays != document
+            {
+                remove(document as u64, id)?;
+            }
+        }
+        let mut largest: Vec<(usize, usize)> = sizes.into_iter().map(|(first, size)| (size, first)).collect();
+        largest.sort_by_key(|&(size, first)| (Reverse(size), first));
+        largest.truncate(LARGEST);
+        Ok(largest.into_iter().filter_map(|(size, first)| Some((size, kept.remove(&first)?.0))).collect())
     }
 }

@@ -133,7 +133,9 @@ mod tests {
         assert_eq!((minhash.signature("one"), minhash.signature("")), (None, None));
         let keys: Vec<u128> = minhash.keys(&signature).collect();
         assert!(keys.len() == 3 && keys[0] != keys[1] && keys[1] != keys[2]);
-        for (ngram, buckets, rows) in [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, usize::MAX, 2), (1, 1 << 8, 1 << 8)] {
+        for (ngram, buckets, rows) in
+            [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, usize::MAX, 2), (1, 1 << 8, 1 << 8)]
+        {
             assert!(MinHash::new(MinHashSettings { ngram, buckets, rows }).is_err());
         }
         let chance = MinHashSettings::FINEWEB.probability(0.8);

@@ -64,7 +64,9 @@ impl PairSorter {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         for pair in pairs {
             let (key, document) = pair?;
-            out.write_all(&key.to_le_bytes()).and_then(|()| out.write_all(&document.to_le_bytes())).map_err(failed)?;
+            out.write_all(&key.to_le_bytes())
+                .and_then(|()| out.write_all(&document.to_le_bytes()))
+                .map_err(failed)?;
         }
         let mut file = out.into_inner().map_err(|error| failed(error.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;

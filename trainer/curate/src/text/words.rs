@@ -206,7 +206,8 @@ fn cut_within(characters: Characters, text: &str, list: &mut WordList) {
         let end = at + sign.len_utf8();
         let between = || {
             let before = text[..at].chars().next_back();
-            let before = before.is_some_and(|before| before.is_ascii_digit() || characters.is(before, LETTER));
+            let before =
+                before.is_some_and(|before| before.is_ascii_digit() || characters.is(before, LETTER));
             before && text[end..].chars().next().is_some_and(|after| characters.is(after, LETTER))
         };
         let cuts = characters.is(sign, SYMBOL) || (matches!(sign, '=' | '<' | '>') && between());

@@ -42,7 +42,8 @@ impl Flags {
         );
         let (sources, read) = self.input.resolve()?;
         let threads = self.input.threads();
-        let job = DecontaminationJob { sources: &sources, read, index: &index, threshold: self.threshold, threads };
+        let job =
+            DecontaminationJob { sources: &sources, read, index: &index, threshold: self.threshold, threads };
         let mut display = Display::new(&sources);
         let report = job.run(&mut |documents, bytes| display.show(documents, bytes))?;
         display.finish(report.documents, report.bytes);
@@ -50,7 +51,10 @@ impl Flags {
             eprintln!("warning: {} documents cannot be read, and were passed over", report.bad);
         }
         if self.json {
-            println!("{}", serde_json::to_string(&report).map_err(|error| Error::Invalid(error.to_string()))?);
+            println!(
+                "{}",
+                serde_json::to_string(&report).map_err(|error| Error::Invalid(error.to_string()))?
+            );
             return Ok(());
         }
         for (field, items) in &report.overlaps {

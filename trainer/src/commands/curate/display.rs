@@ -51,7 +51,11 @@ impl Display {
     /// Clears the live line and states the speed.
     pub(super) fn finish(&self, documents: u64, bytes: u64) {
         self.bar.finish_and_clear();
-        eprintln!("{} in {:.1} s", speed(documents, bytes, self.begin.elapsed()), self.begin.elapsed().as_secs_f64());
+        eprintln!(
+            "{} in {:.1} s",
+            speed(documents, bytes, self.begin.elapsed()),
+            self.begin.elapsed().as_secs_f64()
+        );
     }
 
     fn line(&self, documents: u64, bytes: u64) -> String {

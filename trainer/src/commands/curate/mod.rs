@@ -4,17 +4,22 @@ mod decontaminate;
 mod dedup;
 mod display;
 mod input;
+mod recipe;
 
 use clap::Subcommand;
 use thimble_trainer::error::Result;
 
 /// Turn raw text into a training set: deduplicate, decontaminate, filter.
 ///
-/// Every stage is a command of its own.
+/// With a recipe, all its stages run, and write a folder that `tokenize` reads. A killed run goes on where it was, and
+/// the bytes are the same for any number of threads and tasks. Some stages are commands of their own.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(crate) struct Flags {
+    #[command(flatten)]
+    recipe: Option<recipe::Flags>,
     #[command(subcommand)]
-    stage: Stage,
+    stage: Option<Stage>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -25,9 +30,12 @@ enum Stage {
 
 impl Flags {
     pub(crate) fn run(self) -> Result<()> {
-        match self.stage {
-            Stage::Dedup(flags) => flags.run(),
-            Stage::Decontaminate(flags) => flags.run(),
+        match (self.stage, self.recipe) {
+            (Some(Stage::Dedup(flags)), _) => flags.run(),
+            (Some(Stage::Decontaminate(flags)), _) => flags.run(),
+            (None, Some(flags)) => flags.run(),
+            // The parser asks for one of them.
+            (None, None) => Ok(()),
         }
     }
 }

@@ -1,0 +1,57 @@
+//! `thimble-train curate RECIPE.toml`.
+
+use super::display::Display;
+use crate::commands::shared;
+use std::path::PathBuf;
+use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Task};
+use thimble_curate::source::TextSource;
+use thimble_trainer::error::Result;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Flags {
+    /// The recipe.
+    recipe: PathBuf,
+    /// Do only this share of the work, from 1/N to N/N, for array jobs; a run without it comes after all of them, between
+    /// two passes and at the end.
+    #[arg(long, value_name = "I/N")]
+    task: Option<Task>,
+    /// Write removed documents too, with the reason, into the folder `removed`.
+    #[arg(long)]
+    keep_removed: bool,
+    /// Threads [default: one for each core].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl Flags {
+    pub(super) fn run(self) -> Result<()> {
+        let mut recipe = CorpusRecipe::read(&self.recipe)?;
+        recipe.keep_removed |= self.keep_removed;
+        let sources = TextSource::resolve(&recipe.input, &recipe.read_options())?;
+        let run = CurationRun { recipe: &recipe, task: self.task, threads: shared::threads(self.threads) };
+        let mut display = Display::new(&sources);
+        let mut read = (0, 0);
+        let summary = run.run(&mut |documents, bytes| {
+            read = (documents, bytes);
+            display.show(documents, bytes);
+        })?;
+        display.finish(read.0, read.1);
+        match summary {
+            CurationSummary::Complete { data, documents, bytes, bad } => {
+                if bad > 0 {
+                    eprintln!(
+                        "warning: {bad} documents cannot be read, and were left out; the report has the first"
+                    );
+                }
+                println!("{}: {documents} documents, {bytes} bytes of text", data.display());
+                println!("report: {}", recipe.output.join("report.html").display());
+            }
+            CurationSummary::TaskDone { pass } => {
+                println!(
+                    "this task's share of pass {pass} is done; run without --task once all tasks are done"
+                );
+            }
+        }
+        Ok(())
+    }
+}
