@@ -17,7 +17,7 @@ use thimble_trainer::error::Result;
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub(crate) struct Flags {
     #[command(flatten)]
-    recipe: Option<recipe::Flags>,
+    recipe: Option<recipe::RecipeFlags>,
     #[command(subcommand)]
     stage: Option<Stage>,
 }

@@ -8,7 +8,7 @@ use thimble_curate::source::TextSource;
 use thimble_trainer::error::Result;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Flags {
+pub(super) struct RecipeFlags {
     /// The recipe.
     recipe: PathBuf,
     /// Do only this share of the work, from 1/N to N/N, for array jobs; a run without it comes after all of them, between
@@ -23,7 +23,7 @@ pub(super) struct Flags {
     threads: Option<u16>,
 }
 
-impl Flags {
+impl RecipeFlags {
     pub(super) fn run(self) -> Result<()> {
         let mut recipe = CorpusRecipe::read(&self.recipe)?;
         recipe.keep_removed |= self.keep_removed;
