@@ -137,6 +137,12 @@ impl CorpusRecipe {
         }
     }
 
+    /// How often every document is read: by each pass, and by each stage that looks at all documents.
+    pub fn readings(&self) -> usize {
+        let all = |stage: &&StageRecipe| matches!(stage, StageRecipe::Exact {} | StageRecipe::MinHash { .. });
+        1 + 2 * self.stages.iter().filter(all).count()
+    }
+
     /// Opens every stage, and groups them into passes.
     pub(super) fn passes(&self) -> Result<Vec<PassPlan>> {
         let mut passes = vec![PassPlan { stages: Vec::new(), dedup: None }];

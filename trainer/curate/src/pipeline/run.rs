@@ -4,7 +4,7 @@ use super::part::{LinesWriter, PartMarker, PartName, write_json};
 use super::pass::{Pass, Unit};
 use super::recipe::{CorpusRecipe, PassPlan};
 use super::report;
-use crate::dedup::{DedupJob, DedupMethod};
+use crate::dedup::{DedupJob, DedupMethod, DedupProgress};
 use crate::document::DocumentId;
 use crate::error::{CurateError, Result};
 use crate::source::{ReadOptions, SourceFile, TextSource};
@@ -77,7 +77,8 @@ struct State {
 }
 
 impl CurationRun<'_> {
-    /// Does what is left of the recipe; calls `watch` with records and bytes that were read.
+    /// Does what is left of the recipe; calls `watch` with records and bytes that were read so far,
+    /// by all passes together.
     ///
     /// # Errors
     /// Sources that cannot be read or have changed, another recipe's folder, a full disk. The same call goes on from what
@@ -134,7 +135,7 @@ impl CurationRun<'_> {
                     if self.task.is_some() {
                         return Ok(CurationSummary::TaskDone { pass: number });
                     }
-                    self.find_duplicates(&sources, &lines, method, &file)?;
+                    self.find_duplicates(&sources, method, &file, &mut watch)?;
                 }
                 before = Some((name, file));
             }
@@ -176,14 +177,18 @@ impl CurationRun<'_> {
     fn find_duplicates(
         &self,
         sources: &[TextSource],
-        read: &ReadOptions,
         method: DedupMethod,
         file: &Path,
+        watch: &mut dyn FnMut(u64),
     ) -> Result<()> {
+        let read = ReadOptions { field: self.recipe.field.clone(), ..ReadOptions::default() };
         let folder = self.recipe.output.clone();
-        let job = DedupJob { sources, read: read.clone(), method, threads: self.threads, folder };
+        let job = DedupJob { sources, read, method, threads: self.threads, folder };
         let mut out = LinesWriter::create(file)?;
-        let largest = job.removals(&mut |_| {}, &mut |number, kept| {
+        let mut before = 0;
+        let mut watch =
+            |progress: &DedupProgress| watch(progress.bytes - std::mem::replace(&mut before, progress.bytes));
+        let largest = job.removals(&mut watch, &mut |number, kept| {
             let kept = match kept {
                 DocumentId::Number(id) => id.to_string(),
                 DocumentId::Text(id) => id.replace('\n', " "),

@@ -44,7 +44,7 @@ impl Flags {
         let threads = self.input.threads();
         let job =
             DecontaminationJob { sources: &sources, read, index: &index, threshold: self.threshold, threads };
-        let mut display = Display::new(&sources);
+        let mut display = Display::new(&sources, 1);
         let report = job.run(&mut |documents, bytes| display.show(documents, bytes))?;
         display.finish(report.documents, report.bytes);
         if report.bad > 0 {

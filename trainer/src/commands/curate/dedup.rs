@@ -68,7 +68,7 @@ impl Flags {
             threads: self.input.threads(),
             folder: std::env::temp_dir(),
         };
-        let mut display = Display::new(&sources);
+        let mut display = Display::new(&sources, 1);
         let (found, progress) = job.run(&mut |progress| display.show(progress.documents, progress.bytes))?;
         display.finish(progress.documents, progress.bytes);
         if let Some(first) = &progress.first_bad {

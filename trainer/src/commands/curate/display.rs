@@ -19,7 +19,8 @@ pub(super) struct Display {
 }
 
 impl Display {
-    pub(super) fn new(sources: &[TextSource]) -> Display {
+    /// `readings` is how often every source is read.
+    pub(super) fn new(sources: &[TextSource], readings: usize) -> Display {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) = ProgressStyle::with_template("{elapsed_precise} {msg}") {
             bar.set_style(style);
@@ -31,7 +32,7 @@ impl Display {
         let now = Instant::now();
         Display {
             begin: now,
-            total: sources.iter().map(size).sum(),
+            total: sources.iter().map(size).sum::<u64>().saturating_mul(readings as u64),
             bar,
             last_line: (!std::io::stderr().is_terminal()).then_some(now),
         }

@@ -29,7 +29,7 @@ impl RecipeFlags {
         recipe.keep_removed |= self.keep_removed;
         let sources = TextSource::resolve(&recipe.input, &recipe.read_options())?;
         let run = CurationRun { recipe: &recipe, task: self.task, threads: shared::threads(self.threads) };
-        let mut display = Display::new(&sources);
+        let mut display = Display::new(&sources, recipe.readings());
         let mut read = (0, 0);
         let summary = run.run(&mut |documents, bytes| {
             read = (documents, bytes);
