@@ -67,6 +67,8 @@ fn recipes_run_from_the_command() {
     let said = printed(&curate(folder.path(), &["recipe.toml", "--keep-removed"]));
     assert!(said.contains("2 documents"), "{said}");
     let said = printed(&curate(folder.path(), &["recipe.toml", "--keep-removed", "--task", "1/1"]));
+    assert!(said.contains("run --barrier"), "{said}");
+    let said = printed(&curate(folder.path(), &["recipe.toml", "--keep-removed", "--barrier"]));
     assert!(said.contains("2 documents"), "{said}");
     // What it writes is an input again.
     let said = printed(&curate(

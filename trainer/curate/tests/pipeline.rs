@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Task};
+use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Share, Task};
 
 /// Words that make texts of any length, different for each seed.
 fn words(seed: u64, count: usize) -> Vec<String> {
@@ -64,9 +64,8 @@ fn recipe(folder: &Path, output: &str) -> CorpusRecipe {
     CorpusRecipe::read(&path).unwrap()
 }
 
-fn run(recipe: &CorpusRecipe, task: Option<&str>, threads: usize) -> CurationSummary {
-    let task = task.map(|task| task.parse::<Task>().unwrap());
-    CurationRun { recipe, task, threads }.run(&mut |_, _| {}).unwrap()
+fn run(recipe: &CorpusRecipe, share: Share, threads: usize) -> CurationSummary {
+    CurationRun { recipe, share, threads }.run(&mut |_, _| {}).unwrap()
 }
 
 /// The bytes of every part and marker.
@@ -95,7 +94,7 @@ fn documents(folder: &Path) -> Vec<Value> {
 fn stages_remove_what_they_are_for_and_keep_the_fields() {
     let folder = corpus();
     let CurationSummary::Complete { data, documents: kept, bad, .. } =
-        run(&recipe(folder.path(), "out"), None, 2)
+        run(&recipe(folder.path(), "out"), Share::All, 2)
     else {
         panic!("not complete")
     };
@@ -124,31 +123,39 @@ fn stages_remove_what_they_are_for_and_keep_the_fields() {
 #[test]
 fn threads_tasks_and_killed_runs_give_the_same_bytes() {
     let folder = corpus();
-    run(&recipe(folder.path(), "one"), None, 1);
+    run(&recipe(folder.path(), "one"), Share::All, 1);
     let expected = files(&folder.path().join("one"));
     assert!(
         expected.keys().filter(|name| name.starts_with("data/part-")).count() > 3,
         "{:?}",
         expected.keys()
     );
-    run(&recipe(folder.path(), "many"), None, 4);
+    run(&recipe(folder.path(), "many"), Share::All, 4);
     assert_eq!(files(&folder.path().join("many")), expected);
 
-    for count in [2, 4] {
+    for count in [1, 2, 4] {
         let name = format!("tasks{count}");
         let tasks = recipe(folder.path(), &name);
-        for _ in 0..3 {
-            for task in 1..=count {
-                run(&tasks, Some(&format!("{task}/{count}")), 2);
+        for pass in 0..3 {
+            // Too early, it does nothing.
+            assert_eq!(run(&tasks, Share::Barrier, 2), CurationSummary::ShareDone { pass });
+            for index in 0..count {
+                let done = run(&tasks, Share::Task(Task { index, count }), 2);
+                assert_eq!(done, CurationSummary::ShareDone { pass });
             }
-            run(&tasks, None, 2);
+            let done = run(&tasks, Share::Barrier, 2);
+            assert_eq!(
+                matches!(done, CurationSummary::Complete { documents: 61, .. }),
+                pass == 2,
+                "{done:?}"
+            );
         }
         assert_eq!(files(&folder.path().join(name)), expected, "{count} tasks");
     }
 
     // A killed run leaves any prefix of the parts, and one under another name.
     let killed = recipe(folder.path(), "killed");
-    run(&killed, None, 2);
+    run(&killed, Share::All, 2);
     for lost in [
         "data/.part-000000-00001.json",
         "data/.part-000000-00002.json",
@@ -158,9 +165,9 @@ fn threads_tasks_and_killed_runs_give_the_same_bytes() {
         fs::remove_file(folder.path().join("killed").join(lost)).unwrap();
         fs::write(folder.path().join("killed/data/part-000000-00001.jsonl.zst.partial"), b"half").unwrap();
     }
-    run(&killed, None, 2);
+    run(&killed, Share::All, 2);
     assert_eq!(files(&folder.path().join("killed")), expected);
-    let done = run(&killed, None, 2);
+    let done = run(&killed, Share::All, 2);
     assert!(matches!(done, CurationSummary::Complete { documents: 61, .. }));
 }
 
@@ -168,15 +175,19 @@ fn threads_tasks_and_killed_runs_give_the_same_bytes() {
 fn another_recipe_or_input_is_refused() {
     let folder = corpus();
     let mut recipe = recipe(folder.path(), "out");
-    run(&recipe, None, 2);
+    run(&recipe, Share::All, 2);
     recipe.part_bytes += 1;
-    let error =
-        CurationRun { recipe: &recipe, task: None, threads: 1 }.run(&mut |_, _| {}).unwrap_err().to_string();
+    let error = CurationRun { recipe: &recipe, share: Share::All, threads: 1 }
+        .run(&mut |_, _| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("begun with another recipe"), "{error}");
     recipe.part_bytes -= 1;
     fs::write(folder.path().join("raw/c.jsonl"), "{\"text\": \"more\"}").unwrap();
-    let error =
-        CurationRun { recipe: &recipe, task: None, threads: 1 }.run(&mut |_, _| {}).unwrap_err().to_string();
+    let error = CurationRun { recipe: &recipe, share: Share::All, threads: 1 }
+        .run(&mut |_, _| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the input has changed"), "{error}");
 }
 
@@ -193,6 +204,11 @@ fn wrong_recipes_say_what_is_expected() {
         let error = CorpusRecipe::read(&path).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/curation.toml");
+    assert_eq!(
+        (CorpusRecipe::read(&ours).unwrap().stages.len(), "2/4".parse()),
+        (4, Ok(Task { index: 1, count: 4 }))
+    );
     for wrong in ["", "0/2", "3/2", "1", "a/b", "1/0"] {
         assert!(wrong.parse::<Task>().is_err(), "{wrong}");
     }

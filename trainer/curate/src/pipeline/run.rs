@@ -17,7 +17,18 @@ const UNIT_BYTES: u64 = 16 << 20;
 /// The recipe and the sources of an output folder.
 const STATE: &str = "curation.json";
 
-/// One of several processes that share the work of a recipe.
+/// What a process does of a recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Everything.
+    All,
+    /// A share of the next pass.
+    Task(Task),
+    /// What needs all documents, once all tasks have done their share: the next duplicates, or the report.
+    Barrier,
+}
+
+/// One of several processes that share the work of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
     /// Its number, from 0.
@@ -43,8 +54,8 @@ impl std::str::FromStr for Task {
 pub struct CurationRun<'a> {
     /// What to do.
     pub recipe: &'a CorpusRecipe,
-    /// The share of this process; none does everything.
-    pub task: Option<Task>,
+    /// The share of this process.
+    pub share: Share,
     /// Threads.
     pub threads: usize,
 }
@@ -63,8 +74,8 @@ pub enum CurationSummary {
         /// Records that could not be read.
         bad: u64,
     },
-    /// The task has done its share of a pass; a run without a task goes on once all have.
-    TaskDone {
+    /// This process has done its share. Tasks have work in this pass, from 0, or had; then comes the barrier.
+    ShareDone {
         /// The pass, from 0.
         pass: usize,
     },
@@ -117,8 +128,10 @@ impl CurationRun<'_> {
             };
             let units = units(&sources)?;
             for (unit, range) in units.iter().enumerate() {
-                if self.task.is_some_and(|task| unit % task.count != task.index) {
-                    continue;
+                match self.share {
+                    Share::Task(task) if unit % task.count != task.index => continue,
+                    Share::Barrier => continue,
+                    Share::Task(_) | Share::All => {}
                 }
                 let first_document =
                     markers_before.iter().take(range.start).map(|marker| marker.documents).sum();
@@ -126,14 +139,14 @@ impl CurationRun<'_> {
                 pass.run(&unit, &mut watch)?;
             }
             let Some(markers) = markers(&folder, units.len())? else {
-                return Ok(CurationSummary::TaskDone { pass: number });
+                return Ok(CurationSummary::ShareDone { pass: number });
             };
             if let Some((name, method)) = dedup {
                 sources = TextSource::resolve(&[folder.to_string_lossy().into_owned()], &lines)?;
                 let file = output.join(format!("duplicates-{number}.txt.zst"));
                 if !file.exists() {
-                    if self.task.is_some() {
-                        return Ok(CurationSummary::TaskDone { pass: number });
+                    if matches!(self.share, Share::Task(_)) {
+                        return Ok(CurationSummary::ShareDone { pass: number });
                     }
                     self.find_duplicates(&sources, method, &file, &mut watch)?;
                 }
@@ -141,6 +154,9 @@ impl CurationRun<'_> {
             }
             all_markers.push(markers.clone());
             markers_before = markers;
+        }
+        if matches!(self.share, Share::Task(_)) {
+            return Ok(CurationSummary::ShareDone { pass: passes - 1 });
         }
         report::write(self.recipe, &all_markers)?;
         let bad = all_markers.iter().flatten().map(|marker| marker.bad).sum();

@@ -3,7 +3,7 @@
 use super::display::Display;
 use crate::commands::shared;
 use std::path::PathBuf;
-use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Task};
+use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Share, Task};
 use thimble_curate::source::TextSource;
 use thimble_trainer::error::Result;
 
@@ -11,10 +11,12 @@ use thimble_trainer::error::Result;
 pub(super) struct RecipeFlags {
     /// The recipe.
     recipe: PathBuf,
-    /// Do only this share of the work, from 1/N to N/N, for array jobs; a run without it comes after all of them, between
-    /// two passes and at the end.
+    /// Do a share of the next pass only, from 1/N to N/N, as an array job does.
     #[arg(long, value_name = "I/N")]
     task: Option<Task>,
+    /// Do only what needs all documents, once all tasks are done: find the next duplicates, or write the report.
+    #[arg(long, conflicts_with = "task")]
+    barrier: bool,
     /// Write removed documents too, with the reason, into the folder `removed`.
     #[arg(long)]
     keep_removed: bool,
@@ -28,7 +30,12 @@ impl RecipeFlags {
         let mut recipe = CorpusRecipe::read(&self.recipe)?;
         recipe.keep_removed |= self.keep_removed;
         let sources = TextSource::resolve(&recipe.input, &recipe.read_options())?;
-        let run = CurationRun { recipe: &recipe, task: self.task, threads: shared::threads(self.threads) };
+        let share = match self.task {
+            Some(task) => Share::Task(task),
+            None if self.barrier => Share::Barrier,
+            None => Share::All,
+        };
+        let run = CurationRun { recipe: &recipe, share, threads: shared::threads(self.threads) };
         let mut display = Display::new(&sources, recipe.readings());
         let mut read = (0, 0);
         let summary = run.run(&mut |documents, bytes| {
@@ -46,10 +53,11 @@ impl RecipeFlags {
                 println!("{}: {documents} documents, {bytes} bytes of text", data.display());
                 println!("report: {}", recipe.output.join("report.html").display());
             }
-            CurationSummary::TaskDone { pass } => {
-                println!(
-                    "this task's share of pass {pass} is done; run without --task once all tasks are done"
-                );
+            CurationSummary::ShareDone { pass } if self.barrier => {
+                println!("pass {pass} waits for its tasks; run them, then --barrier again");
+            }
+            CurationSummary::ShareDone { pass } => {
+                println!("this task's share of pass {pass} is done; run --barrier once all tasks are done");
             }
         }
         Ok(())
