@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Share, Task};
+use thimble_curate::pipeline::{ArrayTask, CorpusRecipe, CurationRun, CurationSummary, Share};
 
 /// Words that make texts of any length, different for each seed.
 fn words(seed: u64, count: usize) -> Vec<String> {
@@ -140,7 +140,7 @@ fn threads_tasks_and_killed_runs_give_the_same_bytes() {
             // Too early, it does nothing.
             assert_eq!(run(&tasks, Share::Barrier, 2), CurationSummary::ShareDone { pass });
             for index in 0..count {
-                let done = run(&tasks, Share::Task(Task { index, count }), 2);
+                let done = run(&tasks, Share::Task(ArrayTask { index, count }), 2);
                 assert_eq!(done, CurationSummary::ShareDone { pass });
             }
             let done = run(&tasks, Share::Barrier, 2);
@@ -207,9 +207,9 @@ fn wrong_recipes_say_what_is_expected() {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/curation.toml");
     assert_eq!(
         (CorpusRecipe::read(&ours).unwrap().stages.len(), "2/4".parse()),
-        (4, Ok(Task { index: 1, count: 4 }))
+        (4, Ok(ArrayTask { index: 1, count: 4 }))
     );
     for wrong in ["", "0/2", "3/2", "1", "a/b", "1/0"] {
-        assert!(wrong.parse::<Task>().is_err(), "{wrong}");
+        assert!(wrong.parse::<ArrayTask>().is_err(), "{wrong}");
     }
 }

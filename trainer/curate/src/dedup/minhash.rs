@@ -51,7 +51,7 @@ impl MinHash {
     /// # Errors
     /// A size of 0, and more than 16,384 hashes.
     pub fn new(settings: MinHashSettings) -> Result<MinHash> {
-        let hashes = settings.buckets.checked_mul(settings.rows).unwrap_or(usize::MAX);
+        let hashes = settings.buckets.saturating_mul(settings.rows);
         if settings.ngram == 0 || hashes == 0 || hashes > MOST_HASHES {
             return Err(CurateError::Usage(format!(
                 "expected n-grams of at least 1 word and 1 to {MOST_HASHES} hashes, found n-grams of {} and {} buckets of \

@@ -13,5 +13,5 @@ mod run;
 mod stage;
 
 pub use recipe::{CorpusRecipe, StageRecipe};
-pub use run::{CurationRun, CurationSummary, Share, Task};
+pub use run::{ArrayTask, CurationRun, CurationSummary, Share};
 pub use stage::{DocumentStage, StageCount, Verdict};

@@ -23,30 +23,30 @@ pub enum Share {
     /// Everything.
     All,
     /// A share of the next pass.
-    Task(Task),
+    Task(ArrayTask),
     /// What needs all documents, once all tasks have done their share: the next duplicates, or the report.
     Barrier,
 }
 
 /// One of several processes that share the work of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Task {
+pub struct ArrayTask {
     /// Its number, from 0.
     pub index: usize,
     /// How many there are.
     pub count: usize,
 }
 
-impl std::str::FromStr for Task {
+impl std::str::FromStr for ArrayTask {
     type Err = String;
 
     /// `I/N`, with I from 1 to N.
-    fn from_str(text: &str) -> std::result::Result<Task, String> {
+    fn from_str(text: &str) -> std::result::Result<ArrayTask, String> {
         let wrong = || format!("expected I/N with I from 1 to N, such as 2/4, found {text:?}");
         let (index, count) = text.split_once('/').ok_or_else(wrong)?;
         let number = |text: &str| text.parse::<usize>().map_err(|_| wrong());
         let (index, count) = (number(index)?, number(count)?);
-        if (1..=count).contains(&index) { Ok(Task { index: index - 1, count }) } else { Err(wrong()) }
+        if (1..=count).contains(&index) { Ok(ArrayTask { index: index - 1, count }) } else { Err(wrong()) }
     }
 }
 

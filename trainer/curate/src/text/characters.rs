@@ -66,6 +66,6 @@ mod tests {
         assert!(characters.is('7', DIGIT) && characters.is('٣', DIGIT) && !characters.is('½', DIGIT));
         assert!(characters.is('\u{301}', MARK) && !characters.is('\u{93e}', MARK));
         assert!(characters.is('é', LETTER) && characters.is('€', CURRENCY) && characters.is('©', SYMBOL));
-        assert!(characters.is('\u{10ffff}', 0xff) == false);
+        assert!(!characters.is('\u{10ffff}', 0xff));
     }
 }

@@ -3,7 +3,7 @@
 use super::display::Display;
 use crate::commands::shared;
 use std::path::PathBuf;
-use thimble_curate::pipeline::{CorpusRecipe, CurationRun, CurationSummary, Share, Task};
+use thimble_curate::pipeline::{ArrayTask, CorpusRecipe, CurationRun, CurationSummary, Share};
 use thimble_curate::source::TextSource;
 use thimble_trainer::error::Result;
 
@@ -13,7 +13,7 @@ pub(super) struct RecipeFlags {
     recipe: PathBuf,
     /// Do a share of the next pass only, from 1/N to N/N, as an array job does.
     #[arg(long, value_name = "I/N")]
-    task: Option<Task>,
+    task: Option<ArrayTask>,
     /// Do only what needs all documents, once all tasks are done: find the next duplicates, or write the report.
     #[arg(long, conflicts_with = "task")]
     barrier: bool,
