@@ -5,6 +5,7 @@ pub mod decontaminate;
 pub mod dedup;
 pub mod document;
 pub mod error;
+pub mod fasttext;
 mod parallel;
 pub mod pipeline;
 pub mod source;
