@@ -4,9 +4,12 @@
 pub mod decontaminate;
 pub mod dedup;
 pub mod document;
+pub mod each;
 pub mod error;
 pub mod fasttext;
 mod parallel;
 pub mod pipeline;
+pub mod rules;
+pub mod score;
 pub mod source;
 pub mod text;

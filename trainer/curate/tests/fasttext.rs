@@ -40,7 +40,10 @@ fn compare(folder: &Path) -> f64 {
                 let ours = found.iter().find(|(other, _)| other == label).map(|one| one.1);
                 let ours = ours.unwrap_or_else(|| panic!("{name}: {text:?}: {label} is missing"));
                 worst = worst.max((ours - probability).abs());
-                assert!((found[place].1 - probability).abs() <= TOLERANCE, "{name}: {text:?}: order at {place}");
+                assert!(
+                    (found[place].1 - probability).abs() <= TOLERANCE,
+                    "{name}: {text:?}: order at {place}"
+                );
             }
         }
     }
@@ -102,7 +105,9 @@ fn weights_that_are_not_numbers_are_an_error() {
 
 fn examples() -> Vec<Example> {
     let words = [("sea", ["tide", "gull", "salt"]), ("hill", ["peak", "snow", "ridge"])];
-    let text = |words: &[&str; 3], i: usize| format!("the {} of a {} in\n{}", words[i % 3], words[i / 3 % 3], words[i / 9 % 3]);
+    let text = |words: &[&str; 3], i: usize| {
+        format!("the {} of a {} in\n{}", words[i % 3], words[i / 3 % 3], words[i / 9 % 3])
+    };
     let example = |i: usize| {
         let (label, words) = &words[i % 2];
         Example { labels: vec![(*label).to_owned()], text: text(words, i / 2) }
@@ -138,7 +143,8 @@ fn a_trained_model_separates_its_examples_and_reads_back() {
             let first = model.predict(&text, &mut scratch).unwrap()[0];
             assert_eq!(model.labels()[first.label], format!("__label__{}", labels[0]), "{text}");
         }
-        let (label, scratch) = (Preset::Language("sea".to_owned()).label_in(&model).unwrap(), &mut Scratch::default());
+        let (label, scratch) =
+            (Preset::Language("sea".to_owned()).label_in(&model).unwrap(), &mut Scratch::default());
         let keeps = |text: &str, scratch: &mut Scratch| {
             Preset::Language("sea".to_owned()).keeps(label, model.predict(text, scratch).unwrap())
         };
@@ -149,10 +155,9 @@ fn a_trained_model_separates_its_examples_and_reads_back() {
 
 #[test]
 fn labels_in_the_text_count_as_labels() {
-    let inside = examples().into_iter().map(|one| Example {
-        labels: Vec::new(),
-        text: format!("__label__{} {}", one.labels[0], one.text),
-    });
+    let inside = examples()
+        .into_iter()
+        .map(|one| Example { labels: Vec::new(), text: format!("__label__{} {}", one.labels[0], one.text) });
     let bytes = |examples: &[Example]| {
         let options = TrainOptions { dimensions: 4, ..TrainOptions::default() };
         let mut file = Vec::new();

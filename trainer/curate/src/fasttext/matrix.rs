@@ -50,7 +50,8 @@ impl Matrix {
             ));
         }
         let size = |a: usize, b: usize| {
-            a.checked_mul(b).ok_or_else(|| format!("expected a size that fits into memory for {what}, found {a} x {b}"))
+            a.checked_mul(b)
+                .ok_or_else(|| format!("expected a size that fits into memory for {what}, found {a} x {b}"))
         };
         let values = if quantized {
             let found = cursor.count(most, "the number of codes")?;

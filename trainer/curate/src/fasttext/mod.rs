@@ -67,8 +67,9 @@ impl FastText {
     /// The file cannot be read, or is not a classifier of fastText.
     pub fn open(path: &Path) -> Result<FastText> {
         let file = std::fs::read(path).map_err(CurateError::file(path, "read"))?;
-        FastText::parse(file)
-            .map_err(|fault| CurateError::Invalid(format!("{}: not a fastText classifier: {fault}", path.display())))
+        FastText::parse(file).map_err(|fault| {
+            CurateError::Invalid(format!("{}: not a fastText classifier: {fault}", path.display()))
+        })
     }
 
     /// The model in the bytes of a file.
@@ -79,11 +80,15 @@ impl FastText {
         let cursor = &mut Cursor::new(&file);
         let magic = cursor.i32("the mark of fastText")?;
         if magic != MAGIC {
-            return Err(format!("expected the mark {MAGIC} at the beginning, found {magic}; use a .bin or .ftz file"));
+            return Err(format!(
+                "expected the mark {MAGIC} at the beginning, found {magic}; use a .bin or .ftz file"
+            ));
         }
         let version = cursor.i32("the version")?;
         if !VERSIONS.contains(&version) {
-            return Err(format!("expected version 11 or 12, found {version}; save the model with fastText 0.9"));
+            return Err(format!(
+                "expected version 11 or 12, found {version}; save the model with fastText 0.9"
+            ));
         }
         let settings = Settings::read(cursor, version)?;
         let dictionary = Dictionary::read(cursor)?;
@@ -100,8 +105,12 @@ impl FastText {
         let columns = settings.dimensions;
         let input = Matrix::read(cursor, (rows, columns), quantized, "the input matrix")?;
         let output_quantized = cursor.flag("whether the output matrix is quantized")?;
-        let output =
-            Matrix::read(cursor, (dictionary.labels, columns), quantized && output_quantized, "the output matrix")?;
+        let output = Matrix::read(
+            cursor,
+            (dictionary.labels, columns),
+            quantized && output_quantized,
+            "the output matrix",
+        )?;
         FastText::assemble(settings, dictionary, input, output, file)
     }
 

@@ -71,12 +71,13 @@ pub struct TrainedModel {
 
 impl TrainOptions {
     fn settings(&self) -> Result<Settings> {
-        let between = |name: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
-            true => Ok(value),
-            false => {
-                Err(CurateError::Usage(format!("expected {name} between {least} and {most}, found {value}")))
-            }
-        };
+        let between =
+            |name: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
+                true => Ok(value),
+                false => Err(CurateError::Usage(format!(
+                    "expected {name} between {least} and {most}, found {value}"
+                ))),
+            };
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             let found = self.learning_rate;
             return Err(CurateError::Usage(format!("expected a learning rate above 0, found {found}")));
@@ -88,7 +89,12 @@ impl TrainOptions {
         Ok(Settings {
             dimensions: between("dimensions", self.dimensions, 1, 4096)?,
             word_ngrams,
-            buckets: between("buckets", buckets, usize::from(buckets != 0 || longest + word_ngrams > 1), 1 << 30)?,
+            buckets: between(
+                "buckets",
+                buckets,
+                usize::from(buckets != 0 || longest + word_ngrams > 1),
+                1 << 30,
+            )?,
             shortest: between("a shortest character n-gram", self.shortest, 0, longest)?,
             longest,
             loss: Loss::Softmax,
@@ -236,7 +242,9 @@ impl Step {
         labels.clear();
         for label in &example.labels {
             let label = format!("{LABEL_PREFIX}{label}");
-            if let Token::Label(Some(label)) = model.dictionary.token(label.as_bytes(), hash(label.as_bytes())) {
+            if let Token::Label(Some(label)) =
+                model.dictionary.token(label.as_bytes(), hash(label.as_bytes()))
+            {
                 labels.push(label);
             }
         }
