@@ -97,7 +97,13 @@ impl Flags {
                     }
                     Err(why) => {
                         summary.bad += 1;
-                        Line { id, error: Some(why), labels: Vec::new(), probabilities: Vec::new(), keep: None }
+                        Line {
+                            id,
+                            error: Some(why),
+                            labels: Vec::new(),
+                            probabilities: Vec::new(),
+                            keep: None,
+                        }
                     }
                 };
                 display.show(summary.documents, summary.bytes);

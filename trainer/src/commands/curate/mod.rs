@@ -1,10 +1,14 @@
 //! `thimble-train curate`.
 
+mod classify;
 mod decontaminate;
 mod dedup;
 mod display;
 mod input;
+mod json_lines;
 mod recipe;
+mod rules;
+mod train_classifier;
 
 use clap::Subcommand;
 use thimble_trainer::error::Result;
@@ -26,6 +30,9 @@ pub(crate) struct Flags {
 enum Stage {
     Dedup(dedup::Flags),
     Decontaminate(decontaminate::Flags),
+    Classify(classify::Flags),
+    TrainClassifier(train_classifier::Flags),
+    Rules(rules::Flags),
 }
 
 impl Flags {
@@ -33,6 +40,9 @@ impl Flags {
         match (self.stage, self.recipe) {
             (Some(Stage::Dedup(flags)), _) => flags.run(),
             (Some(Stage::Decontaminate(flags)), _) => flags.run(),
+            (Some(Stage::Classify(flags)), _) => flags.run(),
+            (Some(Stage::TrainClassifier(flags)), _) => flags.run(),
+            (Some(Stage::Rules(flags)), _) => flags.run(),
             (None, Some(flags)) => flags.run(),
             // The parser asks for one of them.
             (None, None) => Ok(()),

@@ -55,7 +55,8 @@ struct Line {
 
 impl Flags {
     fn rules(&self) -> Result<Vec<Rules>> {
-        let unknown = |name: &String| Error::Usage(format!("--rules: expected {:?}, found {name}", Rules::NAMES));
+        let unknown =
+            |name: &String| Error::Usage(format!("--rules: expected {:?}, found {name}", Rules::NAMES));
         let named = self.rules.iter().map(|name| Rules::named(name).ok_or_else(|| unknown(name)));
         let mut rules = named.collect::<Result<Vec<_>>>()?;
         if let Some(path) = &self.blocked_words {

@@ -2,7 +2,6 @@
 
 use super::input::InputFlags;
 use serde_json::Value;
-use std::io::Write;
 use std::path::PathBuf;
 use thimble_curate::document::CorpusDocument;
 use thimble_curate::each::EachDocument;
@@ -77,20 +76,20 @@ impl Flags {
             true => Vec::new(),
             false => self.examples(&TextSource::resolve(&self.held_out, &read)?, &read, threads)?,
         };
-        let model = train(&examples, &options, |done, loss| eprintln!("{:3.0}% loss {loss:.4}", done * 100.0))?;
-        thimble_files::write_with(&self.output, |file| {
-            let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-            model.write(&mut out)?;
-            out.flush()
-        })
-        .map_err(Error::file(&self.output, "write"))?;
+        let model =
+            train(&examples, &options, |done, loss| eprintln!("{:3.0}% loss {loss:.4}", done * 100.0))?;
+        thimble_files::write_with(&self.output, |mut file| model.write(&mut file))
+            .map_err(Error::file(&self.output, "write"))?;
         let (words, labels) = model.counts();
         let path = self.output.display();
         eprintln!("wrote {path}: {} documents, {words} words, {labels} labels", examples.len());
         if !held_out.is_empty() {
             drop(model);
             let (right, all) = accuracy(&FastText::open(&self.output)?, &held_out)?;
-            println!("{right} of {all} held-out documents have their label first: {:.4}", right as f64 / all as f64);
+            println!(
+                "{right} of {all} held-out documents have their label first: {:.4}",
+                right as f64 / all as f64
+            );
         }
         Ok(())
     }
@@ -101,7 +100,8 @@ impl Flags {
             |document| self.example(document),
             |id, example, _| {
                 let example = example.and_then(|example| example);
-                examples.push(example.map_err(|why| CurateError::Invalid(format!("document {id:?}: {why}")))?);
+                examples
+                    .push(example.map_err(|why| CurateError::Invalid(format!("document {id:?}: {why}")))?);
                 Ok(())
             },
         )?;
