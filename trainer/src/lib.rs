@@ -26,6 +26,7 @@ mod random;
 pub mod recipe;
 pub mod report;
 pub mod schedule;
+pub mod scoring;
 pub mod shell;
 pub mod teacher;
 pub mod training;

@@ -71,6 +71,10 @@ pub(super) struct ReadFlags {
 }
 
 impl ReadFlags {
+    pub(super) fn field(&self) -> &str {
+        &self.field
+    }
+
     pub(super) fn options(&self) -> ReadOptions {
         ReadOptions { field: self.field.clone(), lines: self.lines, ..ReadOptions::default() }
     }

@@ -41,7 +41,8 @@ impl ScoreHead {
     /// The file cannot be read, or is no head.
     pub fn open(path: &Path) -> Result<ScoreHead> {
         let text = std::fs::read(path).map_err(CurateError::file(path, "read"))?;
-        let invalid = |why: String| CurateError::Invalid(format!("{}: not a score head: {why}", path.display()));
+        let invalid =
+            |why: String| CurateError::Invalid(format!("{}: not a score head: {why}", path.display()));
         let head: ScoreHead = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
         if head.weights.is_empty() || head.embedding.tokens == 0 {
             return Err(invalid("expected weights and a number of tokens, found none".to_owned()));

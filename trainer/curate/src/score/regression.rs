@@ -66,7 +66,8 @@ pub fn fit(embeddings: &[Vec<f32>], labels: &[f64]) -> Result<RidgeFit> {
         for left_out in 0..FOLDS {
             let others = folds.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, fold)| fold);
             let (weights, bias) = Moments::total(width, others).solve(ridge)?;
-            error += fold(left_out).map(|(x, label)| (predict(&weights, bias, x) - label).powi(2)).sum::<f64>();
+            error +=
+                fold(left_out).map(|(x, label)| (predict(&weights, bias, x) - label).powi(2)).sum::<f64>();
         }
         let error = error / labels.len() as f64;
         if best.is_none_or(|(least, _)| error < least) {
@@ -142,8 +143,11 @@ impl Moments {
         (0..width).for_each(|i| a[start(i) + i] += added);
         for i in 0..width {
             for j in 0..=i {
-                let dot: f64 =
-                    a[start(i)..start(i) + j].iter().zip(&a[start(j)..start(j) + j]).map(|(x, y)| x * y).sum();
+                let dot: f64 = a[start(i)..start(i) + j]
+                    .iter()
+                    .zip(&a[start(j)..start(j) + j])
+                    .map(|(x, y)| x * y)
+                    .sum();
                 let rest = a[start(i) + j] - dot;
                 if i > j {
                     a[start(i) + j] = rest / a[start(j) + j];
@@ -156,8 +160,7 @@ impl Moments {
                 }
             }
         }
-        let mut weights: Vec<f64> =
-            (0..width).map(|i| self.labelled[i] / n - mean[i] * label).collect();
+        let mut weights: Vec<f64> = (0..width).map(|i| self.labelled[i] / n - mean[i] * label).collect();
         for i in 0..width {
             let dot: f64 = (0..i).map(|j| a[start(i) + j] * weights[j]).sum();
             weights[i] = (weights[i] - dot) / a[start(i) + i];

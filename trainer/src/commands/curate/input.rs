@@ -24,6 +24,11 @@ impl InputFlags {
         Ok((TextSource::resolve(&self.inputs, &read)?, read))
     }
 
+    /// The field with the text.
+    pub(super) fn field(&self) -> &str {
+        self.reading.field()
+    }
+
     pub(super) fn threads(&self) -> usize {
         shared::threads(self.threads)
     }

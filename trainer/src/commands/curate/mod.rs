@@ -8,6 +8,7 @@ mod input;
 mod json_lines;
 mod recipe;
 mod rules;
+mod score;
 mod train_classifier;
 
 use clap::Subcommand;
@@ -33,6 +34,7 @@ enum Stage {
     Classify(classify::Flags),
     TrainClassifier(train_classifier::Flags),
     Rules(rules::Flags),
+    Score(score::Flags),
 }
 
 impl Flags {
@@ -43,6 +45,7 @@ impl Flags {
             (Some(Stage::Classify(flags)), _) => flags.run(),
             (Some(Stage::TrainClassifier(flags)), _) => flags.run(),
             (Some(Stage::Rules(flags)), _) => flags.run(),
+            (Some(Stage::Score(flags)), _) => flags.run(),
             (None, Some(flags)) => flags.run(),
             // The parser asks for one of them.
             (None, None) => Ok(()),
