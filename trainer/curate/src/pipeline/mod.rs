@@ -5,6 +5,7 @@
 //! goes on there. Between two passes stands a stage that looks at all documents: its duplicates are a file of the pass
 //! before. Parts depend on sources alone, so the bytes are the same for any number of threads and tasks.
 
+mod filters;
 mod part;
 mod pass;
 mod recipe;

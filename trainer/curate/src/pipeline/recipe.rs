@@ -1,5 +1,6 @@
 //! The recipe of a curation.
 
+use super::filters::{ApplyRules, Classify, ClassifyChoice};
 use super::stage::{Decontaminate, DocumentStage, Length};
 use crate::decontaminate::BenchmarkIndex;
 use crate::dedup::{DedupMethod, MinHash, MinHashSettings};
@@ -66,6 +67,28 @@ pub enum StageRecipe {
         #[serde(default = "half")]
         threshold: f64,
     },
+    /// Keeps documents by a fastText classifier: a preset, or a label and its least probability.
+    Classify {
+        /// The model.
+        model: PathBuf,
+        /// `language` (more than 0.65) or `dclm` (at least 0.018112).
+        preset: Option<String>,
+        /// The language to keep.
+        #[serde(default = "english")]
+        language: String,
+        /// The label to keep.
+        label: Option<String>,
+        /// Its least probability.
+        threshold: Option<f32>,
+    },
+    /// Removes documents by the rules of papers, each of which is a stage of the report.
+    Rules {
+        /// Names of [`crate::rules::Rules::NAMES`].
+        #[serde(default)]
+        rules: Vec<String>,
+        /// A file of blocked words.
+        blocked_words: Option<PathBuf>,
+    },
     /// Removes documents with fewer or more bytes of text.
     Length {
         /// Fewest bytes.
@@ -85,6 +108,9 @@ fn part_bytes() -> u64 {
 }
 fn fineweb() -> String {
     "fineweb".into()
+}
+fn english() -> String {
+    "en".into()
 }
 fn ten() -> usize {
     10
@@ -119,8 +145,11 @@ impl CorpusRecipe {
         };
         recipe.input.iter_mut().for_each(place);
         for stage in &mut recipe.stages {
-            if let StageRecipe::Decontaminate { benchmarks, .. } = stage {
-                benchmarks.iter_mut().for_each(place);
+            match stage {
+                StageRecipe::Decontaminate { benchmarks, .. } => benchmarks.iter_mut().for_each(place),
+                StageRecipe::Classify { model, .. } => *model = folder.join(&*model),
+                StageRecipe::Rules { blocked_words: Some(path), .. } => *path = folder.join(&*path),
+                _ => {}
             }
         }
         recipe.output = folder.join(&recipe.output);
@@ -150,7 +179,7 @@ impl CorpusRecipe {
             let fault = |error| CurateError::Usage(format!("stage {}: {error}", number + 1));
             let last = passes.len() - 1;
             match stage.open().map_err(fault)? {
-                Opened::One(stage) => passes[last].stages.push(stage),
+                Opened::Each(stages) => passes[last].stages.extend(stages),
                 Opened::All(name, method) => {
                     passes[last].dedup = Some((name, method));
                     passes.push(PassPlan { stages: Vec::new(), dedup: None });
@@ -162,8 +191,12 @@ impl CorpusRecipe {
 }
 
 enum Opened {
-    One(Box<dyn DocumentStage>),
+    Each(Vec<Box<dyn DocumentStage>>),
     All(String, DedupMethod),
+}
+
+fn one(stage: impl DocumentStage + 'static) -> Opened {
+    Opened::Each(vec![Box::new(stage)])
 }
 
 impl StageRecipe {
@@ -192,9 +225,22 @@ impl StageRecipe {
                     return Err(CurateError::Usage(what));
                 }
                 let index = BenchmarkIndex::read(benchmarks, *ngram)?;
-                Opened::One(Box::new(Decontaminate { index, threshold: *threshold }))
+                one(Decontaminate { index, threshold: *threshold })
             }
-            &StageRecipe::Length { least, most } => Opened::One(Box::new(Length { least, most })),
+            StageRecipe::Classify { model, preset, language, label, threshold } => {
+                let choice = ClassifyChoice {
+                    preset: preset.as_deref(),
+                    language,
+                    label: label.as_deref(),
+                    threshold: *threshold,
+                };
+                one(Classify::open(model, &choice)?)
+            }
+            StageRecipe::Rules { rules, blocked_words } => {
+                let all = ApplyRules::open(rules, blocked_words.as_deref())?;
+                Opened::Each(all.into_iter().map(|rules| Box::new(rules) as Box<dyn DocumentStage>).collect())
+            }
+            &StageRecipe::Length { least, most } => one(Length { least, most }),
         })
     }
 }
