@@ -1,4 +1,5 @@
 //! fastText: the C++ library's predictions, damaged files, and training.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde::Deserialize;
 use std::collections::BTreeMap;

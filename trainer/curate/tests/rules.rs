@@ -1,4 +1,5 @@
 //! The cheap rules: every reason at its threshold, and texts that break naive programs.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use thimble_curate::rules::{BlockedWords, Rules};
 

@@ -119,8 +119,8 @@ impl Matrix {
                 let (wide_rows, rest_row) = row.as_chunks::<LANES>();
                 let (wide, rest) = vector.as_chunks::<LANES>();
                 for (row, vector) in wide_rows.iter().zip(wide) {
-                    for lane in 0..LANES {
-                        sums[lane] += f32::from_le_bytes(row[lane]) * vector[lane];
+                    for ((sum, weight), x) in sums.iter_mut().zip(row).zip(vector) {
+                        *sum += f32::from_le_bytes(*weight) * x;
                     }
                 }
                 let rest: f32 = rest_row.iter().zip(rest).map(|(row, x)| f32::from_le_bytes(*row) * x).sum();
