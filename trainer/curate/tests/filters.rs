@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use thimble_curate::fasttext::{Example, TrainOptions, train};
-use thimble_curate::pipeline::{CorpusRecipe, CurationRun};
+use thimble_curate::pipeline::{CorpusRecipe, CurationRun, Share};
 
 const SEA: &str =
     "The tide comes in because the moon pulls at the sea, and the gulls of the harbour know it well. ";
@@ -50,7 +50,7 @@ fn classifiers_and_rules_remove_documents_and_add_columns() {
          [[stage]]\nkind = \"rules\"\nrules = [\"c4\"]\nblocked-words = \"blocked.txt\"\n",
     )
     .unwrap();
-    CurationRun { recipe: &recipe, task: None, threads: 2 }.run(&mut |_, _| {}).unwrap();
+    CurationRun { recipe: &recipe, share: Share::All, threads: 2 }.run(&mut |_, _| {}).unwrap();
     let mut kept = Vec::new();
     let mut removed = Vec::new();
     for entry in walk(&folder.join("out")) {
@@ -113,7 +113,7 @@ fn stages_that_cannot_be_opened_say_why() {
     ];
     for (stages, expected) in table {
         let recipe = recipe(folder, &stages).unwrap();
-        let error = CurationRun { recipe: &recipe, task: None, threads: 1 }.run(&mut |_, _| {}).unwrap_err();
+        let error = CurationRun { recipe: &recipe, share: Share::All, threads: 1 }.run(&mut |_, _| {}).unwrap_err();
         assert!(error.to_string().contains(expected), "{stages}: {error}");
     }
 }

@@ -74,7 +74,7 @@ impl Flags {
             Ok((found[..found.len().min(top)].to_vec(), keep))
         };
         let each = EachDocument { sources: &sources, read: &read, threads: self.input.threads() };
-        let mut display = Display::new(&sources);
+        let mut display = Display::new(&sources, 1);
         let mut lines = JsonLines::new();
         let mut summary = Summary { first: vec![0; model.labels().len()], ..Summary::default() };
         each.run(

@@ -69,7 +69,7 @@ impl Flags {
         let rules = self.rules()?;
         let (sources, read) = self.input.resolve()?;
         let each = EachDocument { sources: &sources, read: &read, threads: self.input.threads() };
-        let mut display = Display::new(&sources);
+        let mut display = Display::new(&sources, 1);
         let mut lines = JsonLines::new();
         let (mut documents, mut size, mut kept, mut bad) = (0, 0, 0, 0u64);
         let mut removed: BTreeMap<(&str, String), u64> = BTreeMap::new();

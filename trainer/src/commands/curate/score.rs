@@ -118,7 +118,7 @@ fn each(
         Some(names) => TextSource::resolve(names, &read)?,
         None => sources,
     };
-    let mut display = Display::new(&sources);
+    let mut display = Display::new(&sources, 1);
     let (mut documents, mut size) = (0, 0);
     // The model has the other threads.
     EachDocument { sources: &sources, read: &read, threads: 1 }.run(
