@@ -113,7 +113,8 @@ fn stages_that_cannot_be_opened_say_why() {
     ];
     for (stages, expected) in table {
         let recipe = recipe(folder, &stages).unwrap();
-        let error = CurationRun { recipe: &recipe, share: Share::All, threads: 1 }.run(&mut |_, _| {}).unwrap_err();
+        let error =
+            CurationRun { recipe: &recipe, share: Share::All, threads: 1 }.run(&mut |_, _| {}).unwrap_err();
         assert!(error.to_string().contains(expected), "{stages}: {error}");
     }
 }

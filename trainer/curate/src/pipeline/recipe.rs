@@ -87,6 +87,7 @@ pub enum StageRecipe {
         #[serde(default)]
         rules: Vec<String>,
         /// A file of blocked words.
+        #[serde(rename = "blocked-words")]
         blocked_words: Option<PathBuf>,
     },
     /// Removes documents with fewer or more bytes of text.
