@@ -47,7 +47,7 @@ pub struct Manifest {
 pub struct TokenizerFile {
     /// File name within the set's folder.
     pub file: String,
-    /// [`hash_hex`] of its bytes.
+    /// [`hash_hex`](thimble_curate::source::hash_hex) of its bytes.
     pub xxh3: String,
 }
 
