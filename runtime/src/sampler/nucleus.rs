@@ -49,8 +49,8 @@ pub(super) fn of_all<'c>(
 
 /// [`of_all`] from the `logits`, if few of them decide it, which a low temperature brings about: the same candidates, to the bit.
 ///
-/// Chunks whose largest weight is below [`LIGHT`] are left out. So the total is known within bounds, and where both lead to the same
-/// nucleus, so does what lies between them. `None` where they do not, or where too many chunks would be left.
+/// Chunks whose largest weight is below [`LIGHT`] are left out. So the total is known within bounds, and where both lead to the
+/// same nucleus, so does what lies between them. `None` where they do not, or where too many chunks would be left.
 pub(super) fn screened<'c>(
     logits: &[f32],
     numerator: Numerator,
