@@ -45,7 +45,7 @@ async function open({ source, options, lock }, id, signal) {
         onProgress: (progress) => postMessage({ id, progress }),
         onNotice: (notice) => postMessage({ id, notice }),
     };
-    const start = (place) => module.Engine.open(place.file, JSON.stringify(options));
+    const start = (place) => module.WebEngine.open(place.file, JSON.stringify(options));
     if (typeof source !== 'string') {
         engine = start(await fromBlob(source, reserve, hooks));
     } else {

@@ -14,7 +14,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 /// A model with its chats. They share one session: a chat that goes on after another computes its conversation again, but
 /// for the beginning that both have in common.
 #[wasm_bindgen]
-pub struct Engine {
+pub struct WebEngine {
     session: ChatSession<WebModel>,
     chats: Vec<Chat>,
     /// The chat whose conversation is in `session`.
@@ -60,12 +60,12 @@ struct Info<'a> {
 }
 
 #[wasm_bindgen]
-impl Engine {
+impl WebEngine {
     /// Opens the model that was written to `file`. `options` is JSON: `context`, `exact`.
     ///
     /// # Errors
     /// `NotAModel`, `Damaged` (a checksum is wrong), `TooLarge`, or `Other` for options out of range.
-    pub fn open(file: FileMemory, options: &str) -> Result<Engine, WebError> {
+    pub fn open(file: FileMemory, options: &str) -> Result<WebEngine, WebError> {
         let options: ModelOptions = read(options)?;
         let session = ChatSession {
             model: WebModel::open(file.leak(), &options)?,
@@ -76,7 +76,7 @@ impl Engine {
             tools: None,
             constraint: None,
         };
-        Ok(Engine { session, chats: Vec::new(), current: None, answer: Answer::default() })
+        Ok(WebEngine { session, chats: Vec::new(), current: None, answer: Answer::default() })
     }
 
     /// The model as JSON: `context`, `layers`, `vocabulary`, `kernels`, `hasChat`.
@@ -121,7 +121,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Begins the answer to `text` in a chat; [`Engine::step`] makes it.
+    /// Begins the answer to `text` in a chat; [`WebEngine::step`] makes it.
     ///
     /// # Errors
     /// `Other`: there is no such chat.
@@ -176,7 +176,7 @@ impl Engine {
     }
 }
 
-impl Engine {
+impl WebEngine {
     /// Moves the conversation of a chat to the session, and that of the chat before it back.
     fn select(&mut self, chat: usize) -> Result<(), WebError> {
         if chat >= self.chats.len() {

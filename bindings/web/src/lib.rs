@@ -9,5 +9,5 @@ mod memory;
 mod model;
 mod options;
 
-pub use engine::Engine;
+pub use engine::WebEngine;
 pub use memory::FileMemory;

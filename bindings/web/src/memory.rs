@@ -15,7 +15,8 @@ struct Line([u8; 64]);
 /// The page has no more memory.
 fn lines(bytes: usize) -> Result<Vec<Line>, WebError> {
     Line::new_vec_zeroed(bytes.div_ceil(size_of::<Line>())).map_err(|_| {
-        let message = format!("{bytes} bytes of memory were refused: use a smaller model or a shorter context");
+        let message =
+            format!("{bytes} bytes of memory were refused: use a smaller model or a shorter context");
         WebError::new(Code::TooLarge, message)
     })
 }

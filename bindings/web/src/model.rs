@@ -18,7 +18,7 @@ const PREFILL: usize = 16;
 /// The context unless one is asked for; the terminal's default.
 const DEFAULT_CONTEXT: usize = 2048;
 
-/// The kernels that this module was compiled with. Only one set is named: the optimizer takes minutes for a second one.
+/// The kernels that this module was compiled with. It needs no other set.
 pub(crate) fn kernels() -> Kernels {
     #[cfg(target_feature = "simd128")]
     return Kernels::simd128();
@@ -99,7 +99,7 @@ impl ChatModel for WebModel {
         let start = js_sys::Date::now();
         if self.has_progress && start >= self.deadline {
             self.is_paused = true;
-            // Any error leaves the chat as it was; `Engine::step` knows this one by `is_paused`. Here, all text of the tokens
+            // Any error leaves the chat as it was; `WebEngine::step` knows this one by `is_paused`. Here, all text of the tokens
             // so far has been shown: the answer goes on without showing any of it again.
             return Err(ChatError::NoTemplate);
         }

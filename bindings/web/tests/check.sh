@@ -27,5 +27,6 @@ fi
 [ -d "$tools/node_modules/playwright-core" ] || npm install --silent --ignore-scripts --prefix "$tools" playwright-core
 ln -sfn "$tools/node_modules" node_modules
 
+cargo fmt --check
 ./build.sh
 THIMBLE="${2:+$(realpath "$2")}" node tests/chat.mjs "$model"

@@ -206,11 +206,7 @@ pub(crate) trait Simd: Compile {
 
     /// The products of a block with both planes at once, zero points subtracted; `None` for sets that take one plane at a time.
     #[inline(always)]
-    fn joined_dots<C: Block, const W: usize>(
-        self,
-        _block: &C,
-        _x: &[QuantGroup; W],
-    ) -> Option<[Self::I; W]> {
+    fn joined_dots<C: Block, const W: usize>(self, _block: &C, _x: &[QuantGroup; W]) -> Option<[Self::I; W]> {
         None
     }
 
