@@ -88,9 +88,17 @@ impl ShapeFields {
     }
 }
 
-/// A grammar in the notation of llama.cpp, which assigns with `::=`, or in Lark's.
+/// A grammar in the notation of llama.cpp, whose first rule assigns with `::=`, or in Lark's.
 fn grammar(text: String) -> GrammarSource {
-    if text.contains("::=") { GrammarSource::Gbnf(text) } else { GrammarSource::Lark(text) }
+    if assigns_as_gbnf(&text) { GrammarSource::Gbnf(text) } else { GrammarSource::Lark(text) }
+}
+
+/// Whether the first rule is a name and `::=`. Later text does not count: a string in Lark may contain `::=`.
+fn assigns_as_gbnf(text: &str) -> bool {
+    let is_blank = |line: &&str| line.is_empty() || line.starts_with('#') || line.starts_with("//");
+    let Some(rule) = text.lines().map(str::trim).find(|line| !is_blank(line)) else { return false };
+    let name = rule.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    name.len() < rule.len() && name.trim_start().starts_with("::=")
 }
 
 /// `tool_choice`: a word, or a function by name.
@@ -131,6 +139,21 @@ impl ToolChoiceFields {
                     Err(ApiError::invalid(Some("tool_choice"), message))
                 }
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GrammarSource, grammar};
+
+    #[test]
+    fn the_first_rule_decides_the_notation() {
+        for text in ["root ::= \"a\"", "# a comment\n\nroot::=\"a\"", "a-b ::= \"a\""] {
+            assert!(matches!(grammar(text.to_string()), GrammarSource::Gbnf(_)), "{text}");
+        }
+        for text in ["start: \"::=\" /a/", "// root ::= a\nstart: \"a\"", "", "::= \"a\""] {
+            assert!(matches!(grammar(text.to_string()), GrammarSource::Lark(_)), "{text}");
         }
     }
 }

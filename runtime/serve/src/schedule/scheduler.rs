@@ -57,6 +57,7 @@ impl<'s> Scheduler<'s> {
         while self.receive() {
             // A panic is a bug, and must not end the answers of others for good.
             if catch_unwind(AssertUnwindSafe(|| self.turn())).is_err() {
+                self.metrics.panics.fetch_add(1, Ordering::Relaxed);
                 self.fail_all();
             }
         }
