@@ -170,22 +170,27 @@ impl Job {
             other => Failure::other(other),
         })?;
         let name = name.clone().unwrap_or_else(|| self.location.name());
-        if !quiet {
-            let (address, context) = (server.address(), plan.context());
-            terminal::note(&format!(
-                "{name} is served at http://{address}: {slots} at a time, {context} tokens of context each; Ctrl-C ends it"
-            ));
-        }
+        let (address, context) = (server.address(), plan.context());
+        // After the workspace: a server that lacks the memory never says that it serves.
+        let announce = |name: &str| {
+            if !quiet {
+                terminal::note(&format!(
+                    "{name} is served at http://{address}: {slots} at a time, {context} tokens of context each; Ctrl-C ends it"
+                ));
+            }
+        };
         let model = ServedModel { file, name };
         interrupt::leave_to_server();
         if gpu {
             let mut workspace = Workspace::new(&plan)?;
             let mut session = workspace.generator(&file, &plan, &adapters)?;
+            announce(&model.name);
             return server.run(model, &mut SessionSlot::new(&mut session), true).map_err(Failure::other);
         }
         let plan = mapped.plan(&InferenceSettings { sequences: Some(slots), ..settings })?;
         let mut workspace = Workspace::new(&plan)?;
         let mut slots = workspace.slots(&file, &plan, &adapters)?;
+        announce(&model.name);
         server.run(model, &mut slots, true).map_err(Failure::other)
     }
 }
