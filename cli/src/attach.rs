@@ -24,10 +24,10 @@ impl AttachedFile {
     /// Reads a file of text.
     ///
     /// # Errors
-    /// It cannot be read, or is not UTF-8.
+    /// As [`input::attachment`].
     pub(crate) fn read(path: &std::path::Path) -> Result<AttachedFile, Failure> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(AttachedFile { name, text: input::file(path)? })
+        Ok(AttachedFile { name, text: input::attachment(path)? })
     }
 }
 

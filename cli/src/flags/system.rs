@@ -23,6 +23,6 @@ impl SystemFlags {
     /// The file cannot be read, or is no text.
     pub(crate) fn read(&self) -> Result<Option<String>, Failure> {
         let Some(path) = &self.system_file else { return Ok(self.system.clone()) };
-        Ok(Some(input::file(path)?.trim_end_matches(['\r', '\n']).to_string()))
+        Ok(Some(input::attachment(path)?.trim_end_matches(['\r', '\n']).to_string()))
     }
 }
