@@ -129,6 +129,7 @@ impl TerminalChat<'_, '_, '_> {
             Input::Clear => {
                 self.session.conversation.turns.clear();
                 self.state.dropped.clear();
+                self.state.attached.clear();
                 self.state.keeper.begin();
                 terminal::note("(conversation cleared)");
             }
@@ -216,7 +217,7 @@ impl TerminalChat<'_, '_, '_> {
                 None if round == MOST_ROUNDS => {
                     format!("the model called tools {MOST_ROUNDS} times without an answer")
                 }
-                None => format!("the input ended before the results of {expected} calls"),
+                None => format!("the input ended before all results of the calls ({expected}) were given"),
                 Some(results) if self.stream(Question::Results(results))? => continue,
                 Some(_) => "there is no answer to the results".to_string(),
             };
