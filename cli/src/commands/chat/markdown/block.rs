@@ -26,6 +26,8 @@ pub(super) enum LineStart {
     Number(usize),
     /// `>`, and a space if there is one.
     Quote(usize),
+    /// A thematic break: three or more of `-`, `*` or `_`, and white space. It is the whole line.
+    Rule(usize),
     /// Anything else.
     Text,
 }
@@ -58,6 +60,15 @@ pub(super) fn line_start(line: &str, complete: bool, fence: Option<Fence>) -> Op
         Some(_) => Some(LineStart::Text),
         None => undecided(),
     };
+    let markers = rest.chars().filter(|&c| c == first).count();
+    let only_markers = rest.chars().all(|c| c == first || c == ' ' || c == '\t');
+    if matches!(first, '-' | '*' | '_') && only_markers {
+        match complete {
+            false => return None,
+            true if markers >= 3 && line.len() < MAX_START => return Some(LineStart::Rule(line.len())),
+            true => {}
+        }
+    }
     match first {
         '`' | '~' if after.is_empty() && !complete => None,
         // A backtick in the rest of the line makes it a text with code.

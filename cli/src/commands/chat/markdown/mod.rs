@@ -190,6 +190,11 @@ impl Markdown {
                 self.begin(&line[..length], "", Style::PLAIN, out);
                 (Phase::Text, style, length)
             }
+            LineStart::Rule(length) => {
+                self.list = false;
+                self.begin(&line[..length], "────────", Style::DIM, out);
+                (Phase::Text, Style::PLAIN, length)
+            }
             LineStart::Bullet(length) => {
                 self.list = true;
                 let bullet = format!("{}• ", &line[..indent]);
