@@ -184,7 +184,9 @@ impl Checks {
 
     fn holds(&self) -> bool {
         let operations = self.operations.iter().all(OperationParity::holds);
-        operations && self.engine_and_cpu.holds() && self.candle_and_cpu.as_ref().is_some_and(EngineParity::holds)
+        operations
+            && self.engine_and_cpu.holds()
+            && self.candle_and_cpu.as_ref().is_some_and(EngineParity::holds)
     }
 }
 

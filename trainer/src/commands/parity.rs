@@ -5,8 +5,8 @@ use thimble_runtime::format::Config;
 use thimble_trainer::device::{DeviceRequest, DeviceWork, Operations, choose};
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::ops::{BufferLengths, Ops};
-use thimble_trainer::recipe::Precision;
 use thimble_trainer::parity::{Comparison, compare, reference_model};
+use thimble_trainer::recipe::Precision;
 
 /// Compare the engine with PyTorch on a folder of reference values.
 #[derive(Debug, clap::Args)]

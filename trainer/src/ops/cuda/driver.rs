@@ -207,7 +207,9 @@ impl Launcher for Driver {
         // compiled with; a parameter of 4 bytes is read from the low ones of its slot. Regions are of this context's
         // memory, and the kernels stay inside them, which the emulator checks.
         let launched = unsafe { builder.launch(config) };
-        launched.map_err(|error| Error::Invalid(format!("the GPU refused the kernel {}: {error}", launch.kernel)))?;
+        launched.map_err(|error| {
+            Error::Invalid(format!("the GPU refused the kernel {}: {error}", launch.kernel))
+        })?;
         Ok(())
     }
 
