@@ -1,61 +1,28 @@
 //! Compilation on threads whose number is bounded.
 
-use crate::cache::lock;
+use crate::compilers::THREADS;
 use crate::error::GrammarError;
-use crate::failure::first_line;
-use crate::grammar::refused;
+use crate::failure::{first_line, refused};
 use crate::limits::GrammarLimits;
 use crate::source::GrammarSource;
 use crate::vocabulary::Vocabulary;
 use llguidance::api::{GrammarInit, StopReason};
 use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Logger, Matcher, TokenParser};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thimble_files::contain;
 
 /// Stack of the thread that compiles, bytes: parsers recurse as deep as sources nest.
 const STACK: usize = 32 << 20;
-/// Most threads that compile for one vocabulary, those that nobody waits for any more among them.
-const THREADS: usize = 4;
 
 /// A compiled grammar before the first token.
 pub(crate) struct Compiled {
     pub(crate) matcher: Matcher,
     /// About what it holds, bytes.
     pub(crate) bytes: usize,
-}
-
-/// The threads that compile for a vocabulary.
-#[derive(Default)]
-pub(crate) struct Compilers {
-    running: Mutex<usize>,
-    ended: Condvar,
-}
-
-/// The right to run one of these threads.
-struct Permit(Arc<Compilers>);
-
-impl Compilers {
-    /// Waits for the end of a thread where all are running; `None` after `most`.
-    fn permit(self: &Arc<Self>, most: Duration) -> Option<Permit> {
-        let waiting = self.ended.wait_timeout_while(lock(&self.running), most, |running| *running >= THREADS);
-        let (mut running, waited) = waiting.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() {
-            return None;
-        }
-        *running += 1;
-        Some(Permit(Arc::clone(self)))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        *lock(&self.0.running) -= 1;
-        self.0.ended.notify_one();
-    }
 }
 
 /// Compiles on another thread, within the limit of time.

@@ -4,7 +4,6 @@ use crate::cache::lock;
 use crate::compile::compile;
 use crate::constraint::GrammarConstraint;
 use crate::error::GrammarError;
-use crate::failure::first_line;
 use crate::limits::GrammarLimits;
 use crate::source::GrammarSource;
 use crate::vocabulary::Vocabulary;
@@ -60,62 +59,5 @@ impl Grammar {
 impl std::fmt::Debug for Grammar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grammar").field("language", &self.language).finish_non_exhaustive()
-    }
-}
-
-/// A message of `llguidance` as an error: a keyword of JSON Schema by name, a limit, or a fault in the source.
-pub(crate) fn refused(source: &GrammarSource, message: &str) -> GrammarError {
-    let language = source.language();
-    let reason = first_line(message);
-    if matches!(source, GrammarSource::JsonSchema(_)) {
-        let known = [
-            (
-                "oneOf constraints",
-                "oneOf",
-                "the alternatives may overlap: use anyOf, or give each a `const` that differs",
-            ),
-            (
-                "min/maxProperties",
-                "minProperties",
-                "it counts optional properties: make them required, or leave it out",
-            ),
-            (
-                "patternProperty regexes",
-                "patternProperties",
-                "the patterns may overlap: use patterns that exclude each other",
-            ),
-            (
-                "not present in a registry",
-                "$ref",
-                "it is in another document, and nothing is fetched: put it under $defs",
-            ),
-            (
-                "regex parse error",
-                "pattern",
-                "expected a regular expression without look-around and back-references",
-            ),
-            ("nchor '", "$ref", "nothing has this anchor"),
-            ("'multipleOf'", "multipleOf", "it has too many digits"),
-            ("$dynamicRef", "$dynamicRef", "use $ref"),
-            (
-                "circular references",
-                "$ref",
-                "it refers to itself next to other keywords: move them into the definition",
-            ),
-        ];
-        for (text, keyword, reason) in known {
-            if message.contains(text) {
-                let (keyword, reason) = (keyword.to_string(), reason.to_string());
-                return GrammarError::Keyword { keyword, at: "#".to_string(), reason };
-            }
-        }
-    }
-    let limits = ["too large", "too complex", "fuel", "too big", "limit", "exceeded", "size"];
-    if message.contains("nsatisfiable") {
-        GrammarError::Empty { language, reason }
-    } else if limits.iter().any(|limit| message.contains(limit)) {
-        GrammarError::TooComplex { language, reason }
-    } else {
-        GrammarError::Syntax { language, reason }
     }
 }

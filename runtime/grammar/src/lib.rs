@@ -7,6 +7,7 @@
 mod ahead;
 mod cache;
 mod compile;
+mod compilers;
 mod constraint;
 mod error;
 mod failure;

@@ -1,7 +1,7 @@
 //! The tokens of a model, as a tree of their bytes.
 
 use crate::cache::Cache;
-use crate::compile::Compilers;
+use crate::compilers::Compilers;
 use crate::error::GrammarError;
 use llguidance::ParserFactory;
 use llguidance::earley::SlicedBiasComputer;

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use thimble_curate::fasttext::{Example, FastText, Preset, Scratch, TrainOptions, train};
+use thimble_curate::fasttext::{ClassifierOptions, Example, FastText, Preset, Scratch, train};
 use thimble_needs::{Need, skip};
 
 /// The largest difference from the C++ library that the issue allows.
@@ -119,7 +119,7 @@ fn examples() -> Vec<Example> {
 #[test]
 fn a_trained_model_separates_its_examples_and_reads_back() {
     for (word_ngrams, longest) in [(1, 0), (2, 0), (1, 3), (3, 4)] {
-        let options = TrainOptions {
+        let options = ClassifierOptions {
             dimensions: 10,
             epochs: 200,
             learning_rate: 0.5,
@@ -127,7 +127,7 @@ fn a_trained_model_separates_its_examples_and_reads_back() {
             shortest: usize::from(longest > 0) * 2,
             longest,
             buckets: 500,
-            ..TrainOptions::default()
+            ..ClassifierOptions::default()
         };
         let mut losses = Vec::new();
         let write = |losses: &mut Vec<f64>| {
@@ -160,7 +160,7 @@ fn labels_in_the_text_count_as_labels() {
         .into_iter()
         .map(|one| Example { labels: Vec::new(), text: format!("__label__{} {}", one.labels[0], one.text) });
     let bytes = |examples: &[Example]| {
-        let options = TrainOptions { dimensions: 4, ..TrainOptions::default() };
+        let options = ClassifierOptions { dimensions: 4, ..ClassifierOptions::default() };
         let mut file = Vec::new();
         train(examples, &options, |_, _| ()).unwrap().write(&mut file).unwrap();
         file
@@ -170,26 +170,28 @@ fn labels_in_the_text_count_as_labels() {
 
 #[test]
 fn examples_and_options_that_cannot_be_used_are_refused() {
-    let refused = |examples: &[Example], options: TrainOptions| {
+    let refused = |examples: &[Example], options: ClassifierOptions| {
         train(examples, &options, |_, _| ()).unwrap_err().to_string()
     };
-    let options = TrainOptions::default;
+    let options = ClassifierOptions::default;
     assert!(refused(&[], options()).contains("two labels"));
     let one = Example { labels: vec!["a".to_owned()], text: "x".to_owned() };
     assert!(refused(std::slice::from_ref(&one), options()).contains("two labels"));
     let spaced = Example { labels: vec!["a b".to_owned()], ..one.clone() };
     assert!(refused(&[spaced], options()).contains("white space"));
     for wrong in [
-        TrainOptions { dimensions: 0, ..options() },
-        TrainOptions { epochs: 0, ..options() },
-        TrainOptions { word_ngrams: 0, ..options() },
-        TrainOptions { longest: 101, ..options() },
-        TrainOptions { shortest: 3, longest: 2, ..options() },
-        TrainOptions { word_ngrams: 2, buckets: 0, ..options() },
+        ClassifierOptions { dimensions: 0, ..options() },
+        ClassifierOptions { epochs: 0, ..options() },
+        ClassifierOptions { word_ngrams: 0, ..options() },
+        ClassifierOptions { longest: 101, ..options() },
+        ClassifierOptions { shortest: 3, longest: 2, ..options() },
+        ClassifierOptions { word_ngrams: 2, buckets: 0, ..options() },
     ] {
         assert!(refused(&examples(), wrong.clone()).contains("between"), "{wrong:?}");
     }
     for rate in [0.0, -1.0, f32::NAN] {
-        assert!(refused(&examples(), TrainOptions { learning_rate: rate, ..options() }).contains("above 0"));
+        assert!(
+            refused(&examples(), ClassifierOptions { learning_rate: rate, ..options() }).contains("above 0")
+        );
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use thimble_curate::fasttext::{Example, TrainOptions, train};
+use thimble_curate::fasttext::{ClassifierOptions, Example, train};
 use thimble_curate::pipeline::{CorpusRecipe, CurationRun, Share};
 
 const SEA: &str =
@@ -15,7 +15,8 @@ const HILL: &str =
 fn write_model(path: &Path) {
     let example = |label: &str, text: &str| Example { labels: vec![label.to_owned()], text: text.to_owned() };
     let examples: Vec<Example> = (0..40).flat_map(|_| [example("sea", SEA), example("hill", HILL)]).collect();
-    let options = TrainOptions { dimensions: 8, epochs: 20, learning_rate: 0.5, ..TrainOptions::default() };
+    let options =
+        ClassifierOptions { dimensions: 8, epochs: 20, learning_rate: 0.5, ..ClassifierOptions::default() };
     let mut file = Vec::new();
     train(&examples, &options, |_, _| ()).unwrap().write(&mut file).unwrap();
     fs::write(path, file).unwrap();

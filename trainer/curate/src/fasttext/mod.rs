@@ -14,7 +14,7 @@ mod train;
 pub use dictionary::LABEL_PREFIX;
 pub use preset::{DCLM, LANGUAGE_ABOVE, Preset};
 pub use settings::{Loss, Settings};
-pub use train::{Example, TrainOptions, TrainedModel, train};
+pub use train::{ClassifierOptions, Example, TrainedModel, train};
 
 use crate::error::{CurateError, Result};
 use cursor::{Cursor, Fault};
@@ -44,7 +44,7 @@ pub struct FastText {
 
 /// A label and its probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Prediction {
+pub struct LabelPrediction {
     /// The label, an index into [`FastText::labels`].
     pub label: usize,
     /// Its probability as fastText gives it: up to 1e-5 more than the exact one, so it can exceed 1.
@@ -57,7 +57,7 @@ pub struct Scratch {
     hashes: Vec<u32>,
     hidden: Vec<f32>,
     scores: Vec<f32>,
-    predictions: Vec<Prediction>,
+    predictions: Vec<LabelPrediction>,
 }
 
 impl FastText {
@@ -148,7 +148,7 @@ impl FastText {
     ///
     /// # Errors
     /// A weight of the model is not a number.
-    pub fn predict<'s>(&self, text: &str, scratch: &'s mut Scratch) -> Result<&'s [Prediction]> {
+    pub fn predict<'s>(&self, text: &str, scratch: &'s mut Scratch) -> Result<&'s [LabelPrediction]> {
         let Scratch { hashes, hidden, scores, predictions } = scratch;
         hidden.clear();
         hidden.resize(self.settings.dimensions, 0.0);
@@ -168,7 +168,7 @@ impl FastText {
         hidden.iter_mut().for_each(|value| *value *= scale);
         let score = |row: usize| self.output.dot(&self.file, row, hidden);
         let found = |label, log_probability: f32| {
-            predictions.push(Prediction { label, probability: log_probability.exp() });
+            predictions.push(LabelPrediction { label, probability: log_probability.exp() });
         };
         if !self.probabilities.log_probabilities(self.dictionary.labels, score, scores, found) {
             return Err(CurateError::Invalid(

@@ -1,6 +1,6 @@
 //! Published thresholds for published classifiers.
 
-use super::{FastText, LABEL_PREFIX, Prediction};
+use super::{FastText, LABEL_PREFIX, LabelPrediction};
 use crate::error::{CurateError, Result};
 
 /// A page is English where lid.176 says so with more than this: FineWeb (Penedo et al. 2024), section 3.
@@ -43,7 +43,7 @@ impl Preset {
     }
 
     /// Whether a document with these predictions is kept; `label` is what [`Preset::label_in`] gave.
-    pub fn keeps(&self, label: usize, predictions: &[Prediction]) -> bool {
+    pub fn keeps(&self, label: usize, predictions: &[LabelPrediction]) -> bool {
         let found = predictions.iter().find(|prediction| prediction.label == label);
         let probability = found.map_or(0.0, |prediction| prediction.probability);
         match self {

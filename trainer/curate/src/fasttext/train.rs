@@ -23,7 +23,7 @@ pub struct Example {
 
 /// How a classifier is trained; the defaults are fastText's.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TrainOptions {
+pub struct ClassifierOptions {
     /// Values of a hidden vector.
     pub dimensions: usize,
     /// Passes over the examples.
@@ -44,9 +44,9 @@ pub struct TrainOptions {
     pub seed: u32,
 }
 
-impl Default for TrainOptions {
-    fn default() -> TrainOptions {
-        TrainOptions {
+impl Default for ClassifierOptions {
+    fn default() -> ClassifierOptions {
+        ClassifierOptions {
             dimensions: 100,
             epochs: 5,
             learning_rate: 0.1,
@@ -69,7 +69,7 @@ pub struct TrainedModel {
     output: Vec<f32>,
 }
 
-impl TrainOptions {
+impl ClassifierOptions {
     fn settings(&self) -> Result<Settings> {
         let between =
             |name: &str, value: usize, least: usize, most: usize| match (least..=most).contains(&value) {
@@ -111,7 +111,7 @@ impl TrainOptions {
 /// Options outside their range, no labels, no words, or weights that are no longer numbers.
 pub fn train(
     examples: &[Example],
-    options: &TrainOptions,
+    options: &ClassifierOptions,
     mut progress: impl FnMut(f32, f64),
 ) -> Result<TrainedModel> {
     let settings = options.settings()?;

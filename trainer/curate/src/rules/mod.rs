@@ -52,7 +52,7 @@ impl Removal {
 }
 
 impl Rules {
-    /// The rules of a name, with the published thresholds; none for a name that is none of them.
+    /// The rules of a name, with the published thresholds; none for an unknown name.
     pub fn named(name: &str) -> Option<Rules> {
         Some(match name {
             "gopher-quality" => Rules::GopherQuality(GopherQuality::default()),

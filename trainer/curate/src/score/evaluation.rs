@@ -5,14 +5,14 @@ use std::fmt;
 
 /// Labels and predictions, both whole, from 0 to 5.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Evaluation {
+pub struct ScoreEvaluation {
     /// How many documents with a label (first index) have a score (second index).
     pub confusion: [[u64; 6]; 6],
     /// The sum of squared differences before rounding.
     squares: f64,
 }
 
-impl Evaluation {
+impl ScoreEvaluation {
     /// Counts one document.
     pub fn add(&mut self, label: f64, score: f64) {
         self.confusion[rounded(label)][rounded(score)] += 1;
@@ -44,7 +44,7 @@ impl Evaluation {
     }
 }
 
-impl fmt::Display for Evaluation {
+impl fmt::Display for ScoreEvaluation {
     /// The table of labels against scores, and F1 at 3.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "label \\ score")?;
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn shares_are_those_of_the_table() {
-        let mut evaluation = Evaluation::default();
+        let mut evaluation = ScoreEvaluation::default();
         assert_eq!(evaluation.at(3), [0.0; 3]);
         for (label, score) in [(3.0, 2.6), (4.0, 2.4), (0.0, 3.2), (5.0, 9.0), (0.0, -4.0), (2.0, 2.0)] {
             evaluation.add(label, score);

@@ -5,7 +5,7 @@ mod evaluation;
 mod head;
 mod regression;
 
-pub use evaluation::Evaluation;
+pub use evaluation::ScoreEvaluation;
 pub use head::{EmbeddingSource, ScoreHead};
 pub use regression::{RIDGES, RidgeFit, fit};
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use thimble_curate::document::DocumentId;
 use thimble_curate::each::EachDocument;
 use thimble_curate::error::CurateError;
-use thimble_curate::fasttext::{FastText, Prediction, Preset, Scratch};
+use thimble_curate::fasttext::{FastText, LabelPrediction, Preset, Scratch};
 use thimble_trainer::error::Result;
 
 /// Say which labels a fastText classifier gives each document.
@@ -67,7 +67,7 @@ impl Flags {
             None => None,
         };
         let top = self.top.map_or(usize::MAX, |top| top as usize);
-        let work = |text: &str| -> std::result::Result<(Vec<Prediction>, Option<bool>), CurateError> {
+        let work = |text: &str| -> std::result::Result<(Vec<LabelPrediction>, Option<bool>), CurateError> {
             let mut scratch = Scratch::default();
             let found = model.predict(text, &mut scratch)?;
             let keep = decides.as_ref().map(|(label, preset)| preset.keeps(*label, found));
@@ -137,7 +137,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn count(&mut self, predictions: &[Prediction], keep: Option<bool>) {
+    fn count(&mut self, predictions: &[LabelPrediction], keep: Option<bool>) {
         self.kept += u64::from(keep == Some(true));
         if let Some(first) = predictions.first() {
             self.first[first.label] += 1;

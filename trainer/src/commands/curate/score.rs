@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use thimble_curate::document::CorpusDocument;
 use thimble_curate::each::EachDocument;
 use thimble_curate::error::CurateError;
-use thimble_curate::score::{EmbeddingSource, Evaluation, ScoreHead, fit, rounded};
+use thimble_curate::score::{EmbeddingSource, ScoreEvaluation, ScoreHead, fit, rounded};
 use thimble_curate::source::TextSource;
 use thimble_trainer::error::{Error, Result};
 use thimble_trainer::scoring::{Scorer, ScoringModel, TEXT_SLOT};
@@ -179,7 +179,7 @@ impl Train {
         eprintln!("wrote {}: {} documents", self.output.display(), labels.len());
         if !self.held_out.is_empty() {
             let (embeddings, labels) = model.run(|scorer| self.labelled(scorer, Some(&self.held_out)))?;
-            let mut evaluation = Evaluation::default();
+            let mut evaluation = ScoreEvaluation::default();
             for (embedding, label) in embeddings.iter().zip(labels) {
                 evaluation.add(label, head.score(embedding).unwrap_or(f64::NAN));
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thimble_curate::document::CorpusDocument;
 use thimble_curate::each::EachDocument;
 use thimble_curate::error::CurateError;
-use thimble_curate::fasttext::{Example, FastText, LABEL_PREFIX, Scratch, TrainOptions, train};
+use thimble_curate::fasttext::{ClassifierOptions, Example, FastText, LABEL_PREFIX, Scratch, train};
 use thimble_curate::source::{ReadOptions, TextSource};
 use thimble_trainer::error::{Error, Result};
 
@@ -28,38 +28,38 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     held_out: Vec<String>,
     /// Passes over the documents.
-    #[arg(long, default_value_t = TrainOptions::default().epochs)]
+    #[arg(long, default_value_t = ClassifierOptions::default().epochs)]
     epochs: usize,
     /// The learning rate at the beginning.
-    #[arg(long, default_value_t = TrainOptions::default().learning_rate)]
+    #[arg(long, default_value_t = ClassifierOptions::default().learning_rate)]
     lr: f32,
     /// Values of a vector.
-    #[arg(long, default_value_t = TrainOptions::default().dimensions)]
+    #[arg(long, default_value_t = ClassifierOptions::default().dimensions)]
     dim: usize,
     /// Words of the longest word n-gram; DCLM has 2.
-    #[arg(long, default_value_t = TrainOptions::default().word_ngrams)]
+    #[arg(long, default_value_t = ClassifierOptions::default().word_ngrams)]
     word_ngrams: usize,
     /// Characters of the shortest character n-gram.
-    #[arg(long, default_value_t = TrainOptions::default().shortest)]
+    #[arg(long, default_value_t = ClassifierOptions::default().shortest)]
     minn: usize,
     /// Characters of the longest character n-gram; 0 for none.
-    #[arg(long, default_value_t = TrainOptions::default().longest)]
+    #[arg(long, default_value_t = ClassifierOptions::default().longest)]
     maxn: usize,
     /// Rows that the hashes of n-grams share.
-    #[arg(long, default_value_t = TrainOptions::default().buckets)]
+    #[arg(long, default_value_t = ClassifierOptions::default().buckets)]
     buckets: usize,
     /// Fewest occurrences of a word.
-    #[arg(long, default_value_t = TrainOptions::default().fewest)]
+    #[arg(long, default_value_t = ClassifierOptions::default().fewest)]
     min_count: usize,
     /// Seed of the rows that words begin with.
-    #[arg(long, default_value_t = TrainOptions::default().seed)]
+    #[arg(long, default_value_t = ClassifierOptions::default().seed)]
     seed: u32,
 }
 
 impl Flags {
     pub(super) fn run(self) -> Result<()> {
         let (sources, read) = self.input.resolve()?;
-        let options = TrainOptions {
+        let options = ClassifierOptions {
             dimensions: self.dim,
             epochs: self.epochs,
             learning_rate: self.lr,
