@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 /// Bytes that a permit stands for.
 const UNIT: usize = 1024;
+/// Permits, if bodies are short.
+const LEAST: usize = 4096;
 /// Bodies of the largest size that fit into memory at the same time.
 const LARGEST_BODIES: usize = 16;
 
@@ -39,8 +41,9 @@ impl ReadBody {
 impl BodyMemory {
     /// Memory for bodies of at most `max_body` bytes.
     pub(crate) fn new(max_body: usize) -> BodyMemory {
+        // A short body may have as many values as its length allows.
         let permits = (max_body.div_ceil(UNIT) + 1).saturating_mul(LARGEST_BODIES);
-        let units = permits.min(Semaphore::MAX_PERMITS);
+        let units = permits.max(LEAST).min(Semaphore::MAX_PERMITS);
         BodyMemory { free: Arc::new(Semaphore::new(units)), units }
     }
 
@@ -84,15 +87,21 @@ fn value_bytes(json: &[u8]) -> usize {
     const OBJECT: usize = 640;
     const ARRAY: usize = 300;
     const NEXT: usize = 150;
-    let (mut bytes, mut quoted, mut escaped) = (0_usize, false, false);
+    // The parser goes no deeper.
+    const DEPTH: usize = 128;
+    let (mut bytes, mut depth, mut quoted, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in json {
+        if depth > DEPTH {
+            break;
+        }
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = quoted,
             b'"' => quoted = !quoted,
             _ if quoted => {}
-            b'{' => bytes += OBJECT,
-            b'[' => bytes += ARRAY,
+            b'{' => (bytes, depth) = (bytes + OBJECT, depth + 1),
+            b'[' => (bytes, depth) = (bytes + ARRAY, depth + 1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             b',' => bytes += NEXT,
             _ => {}
         }
@@ -143,4 +152,32 @@ async fn read(
         bytes.extend_from_slice(&data);
     }
     Ok((bytes, permits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_small_values_take_more_than_their_text() {
+        assert_eq!(value_bytes(br#"{"a":"[{,\"["}"#), 640);
+        assert_eq!(value_bytes(b"[[1,2],3]"), 2 * 300 + 2 * 150);
+        let nested = "[".repeat(100_000);
+        assert_eq!(value_bytes(nested.as_bytes()), 129 * 300);
+    }
+
+    #[test]
+    fn values_beyond_the_memory_of_all_bodies_are_refused() {
+        let memory = BodyMemory::new(10 * UNIT);
+        let taken = take_values(&memory, br#"[{"":0},{"":0}]"#, None).unwrap().unwrap();
+        assert_eq!(taken.num_permits(), 2);
+        let many = format!("[{}1]", r#"{"":0},"#.repeat(10_000));
+        let refused = take_values(&memory, many.as_bytes(), None).unwrap_err();
+        assert_eq!(refused.to_json()["error"]["code"], "request_too_large");
+        // What others hold is waited for by nobody.
+        let most = memory.take(memory.units - 2).unwrap();
+        assert!(take_values(&memory, b"[1]", None).is_err());
+        drop(most);
+        assert!(take_values(&memory, b"[1]", None).is_ok());
+    }
 }

@@ -93,6 +93,27 @@ fn one_call_is_enough_without_parallel_calls() {
 }
 
 #[test]
+fn a_value_ends_where_it_is_complete() {
+    let served = serve();
+    let body = json!({ "guided_regex": "[0-9]{2}", "ignore_eos": true, "max_tokens": 20, "logit_bias": { "2": 100 } });
+    let answer = served.chat(&question(body));
+    let content = answer["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(content.len() == 2 && content.bytes().all(|byte| byte.is_ascii_digit()), "{content:?}");
+    assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+}
+
+#[test]
+fn a_call_that_the_limit_cuts_is_neither_call_nor_text() {
+    let served = serve_long(2, 2000, |_| {});
+    let body = json!({ "tools": tools(), "tool_choice": "required", "max_tokens": 12 });
+    let answer = served.chat(&question(body));
+    let (choice, message) = (&answer["choices"][0], &answer["choices"][0]["message"]);
+    assert_eq!(choice["finish_reason"], "length");
+    assert!(message["content"].as_str().is_none_or(str::is_empty), "{message}");
+    assert!(message.get("tool_calls").is_none_or(Value::is_null), "{message}");
+}
+
+#[test]
 fn what_cannot_be_enforced_is_refused() {
     let served = serve();
     let ask = |more: Value| served.post("/v1/chat/completions", &question(more));
@@ -109,7 +130,11 @@ fn what_cannot_be_enforced_is_refused() {
         Some("guided_choice"),
         "contradict",
     );
-    ask(json!({ "guided_regex": "(" })).fails(400, Some("guided_regex"), "regular expression");
+    // A text that ends the answer could cut the value.
+    ask(json!({ "guided_regex": "ab", "stop": "a" })).fails(400, Some("stop"), "exclude each other");
+    let body = json!({ "prompt": "a", "guided_choice": ["ab"], "stop": ["a"] });
+    served.post("/v1/completions", &body).fails(400, Some("stop"), "guided_choice");
+    ask(json!({ "guided_regex": "("  })).fails(400, Some("guided_regex"), "regular expression");
     ask(json!({ "tools": tools(), "guided_regex": "a" })).fails(400, Some("guided_regex"), "tool_choice");
     ask(json!({ "tool_choice": "required" })).fails(400, Some("tool_choice"), "requires tools");
     ask(json!({ "tools": tools(), "tool_choice": "maybe" })).fails(400, Some("tool_choice"), "\"maybe\"");
