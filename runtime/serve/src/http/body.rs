@@ -43,7 +43,7 @@ impl BodyMemory {
     pub(crate) fn new(max_body: usize) -> BodyMemory {
         // A short body may have as many values as its length allows.
         let permits = (max_body.div_ceil(UNIT) + 1).saturating_mul(LARGEST_BODIES);
-        let units = permits.max(LEAST).min(Semaphore::MAX_PERMITS);
+        let units = permits.clamp(LEAST, Semaphore::MAX_PERMITS);
         BodyMemory { free: Arc::new(Semaphore::new(units)), units }
     }
 
