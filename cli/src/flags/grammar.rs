@@ -13,15 +13,27 @@ pub(crate) struct GrammarFlags {
     /// Answer with JSON that this JSON Schema allows; `-` reads it from stdin
     #[arg(long, value_name = "FILE|-", group = "shape")]
     pub(crate) schema: Option<PathBuf>,
-    /// Answer with one of these texts, separated by commas
-    #[arg(long, value_name = "A,B", group = "shape", value_delimiter = ',', allow_hyphen_values = true)]
-    choices: Option<Vec<String>>,
+    /// Answer with one of these texts, separated by commas; a JSON list has texts with commas or spaces around them
+    #[arg(long, value_name = "A,B", group = "shape", value_parser = choices, allow_hyphen_values = true)]
+    choices: Option<Choices>,
     /// Answer with a text that this regular expression matches as a whole
     #[arg(long, value_name = "R", group = "shape", allow_hyphen_values = true)]
     regex: Option<String>,
     /// Answer with a text of this grammar, a .lark or a .gbnf file
     #[arg(long, value_name = "FILE", group = "shape")]
     grammar: Option<PathBuf>,
+}
+
+/// The texts of `--choices`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Choices(Vec<String>);
+
+fn choices(text: &str) -> Result<Choices, String> {
+    if text.trim_start().starts_with('[') {
+        let texts = serde_json::from_str(text);
+        return texts.map(Choices).map_err(|error| format!("expected a JSON list of texts: {error}"));
+    }
+    Ok(Choices(text.split(',').map(|choice| choice.trim().to_owned()).collect()))
 }
 
 impl GrammarFlags {
@@ -83,7 +95,7 @@ impl GrammarFlags {
             };
             return Ok(Some(source(input::file(path)?)));
         }
-        let choices = self.choices.clone().map(GrammarSource::Choices);
+        let choices = self.choices.clone().map(|Choices(texts)| GrammarSource::Choices(texts));
         Ok(choices.or_else(|| self.regex.clone().map(GrammarSource::Regex)))
     }
 }
@@ -130,5 +142,19 @@ impl AnswerGrammar {
     /// There is no such grammar.
     pub(crate) fn constraint(&self) -> Result<Box<dyn TokenConstraint>, Failure> {
         match *self {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_are_a_list_with_commas_or_json() {
+        let of = |text: &str| choices(text).map(|Choices(texts)| texts);
+        assert_eq!(of("good, bad").unwrap(), ["good", "bad"]);
+        assert_eq!(of("-1,+1").unwrap(), ["-1", "+1"]);
+        assert_eq!(of(r#" ["yes, sure", " no"]"#).unwrap(), ["yes, sure", " no"]);
+        assert!(of(r#"["a", 3]"#).unwrap_err().starts_with("expected a JSON list of texts"));
     }
 }

@@ -4,6 +4,7 @@ use crate::error::GrammarError;
 use crate::source::GrammarSource;
 use llguidance::Matcher;
 use llguidance::api::StopReason;
+use serde_json::Value;
 use thimble_chat::ConstraintError;
 
 /// Why the matcher failed.
@@ -19,7 +20,13 @@ pub(crate) fn failure(matcher: &Matcher) -> ConstraintError {
 
 /// The first line of a message of `llguidance`: a dump of its state may follow.
 pub(crate) fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().to_string()
+    let mut lines = message.lines();
+    let first = lines.next().unwrap_or_default();
+    // Errors of the crate `regex` show the pattern before the reason.
+    match lines.find_map(|line| line.strip_prefix("error: ")) {
+        Some(reason) if first.ends_with(':') => format!("{first} {reason}"),
+        _ => first.to_string(),
+    }
 }
 
 /// A message of `llguidance` as an error: a keyword of JSON Schema by name, a limit, or a fault in the source.
@@ -35,7 +42,7 @@ pub(crate) fn refused(source: &GrammarSource, message: &str) -> GrammarError {
             ),
             (
                 "min/maxProperties",
-                "minProperties",
+                COUNTS,
                 "it counts optional properties: make them required, or leave it out",
             ),
             (
@@ -43,6 +50,7 @@ pub(crate) fn refused(source: &GrammarSource, message: &str) -> GrammarError {
                 "patternProperties",
                 "the patterns may overlap: use patterns that exclude each other",
             ),
+            ("meta-schema", "$schema", "it names an unknown draft: leave it out, or name 2020-12"),
             (
                 "not present in a registry",
                 "$ref",
@@ -64,17 +72,63 @@ pub(crate) fn refused(source: &GrammarSource, message: &str) -> GrammarError {
         ];
         for (text, keyword, reason) in known {
             if message.contains(text) {
-                let (keyword, reason) = (keyword.to_string(), reason.to_string());
-                return GrammarError::Keyword { keyword, at: "#".to_string(), reason };
+                let (keyword, at) = place(source, keyword);
+                return GrammarError::Keyword { keyword, at, reason: reason.to_string() };
             }
         }
     }
     let limits = ["too large", "too complex", "fuel", "too big", "limit", "exceeded", "size"];
-    if message.contains("nsatisfiable") {
+    if message.contains("nsatisfiable") || message.contains("NoExtensionBias") {
         GrammarError::Empty { language, reason }
     } else if limits.iter().any(|limit| message.contains(limit)) {
         GrammarError::TooComplex { language, reason }
     } else {
         GrammarError::Syntax { language, reason }
+    }
+}
+
+/// Either keyword that counts properties.
+const COUNTS: &str = "minProperties/maxProperties";
+
+/// Most parts of a schema that wait to be searched.
+const MOST_PLACES: usize = 10_000;
+
+/// The keyword that is meant, and its place as a JSON pointer: `#` where several places may be meant.
+fn place(source: &GrammarSource, keyword: &str) -> (String, String) {
+    let root = match source {
+        GrammarSource::JsonSchema(text) => serde_json::from_str(text).unwrap_or(Value::Null),
+        _ => Value::Null,
+    };
+    let mut found = Vec::new();
+    let mut open = vec![(&root, "#".to_string())];
+    while let Some((value, pointer)) = open.pop() {
+        // Two are enough to know that it is not the only one; a place that is long to say does not help.
+        if found.len() > 1 || open.len() > MOST_PLACES || pointer.len() > 1000 {
+            found.clear();
+            break;
+        }
+        match value {
+            Value::Object(map) => {
+                let named = keyword.split('/').filter(|name| map.contains_key(*name));
+                found.extend(named.map(|name| (name.to_string(), pointer.clone())));
+                open.extend(
+                    map.iter().take(MOST_PLACES).map(|(name, value)| (value, format!("{pointer}/{name}"))),
+                );
+            }
+            Value::Array(items) => {
+                open.extend(
+                    items
+                        .iter()
+                        .enumerate()
+                        .take(MOST_PLACES)
+                        .map(|(i, value)| (value, format!("{pointer}/{i}"))),
+                );
+            }
+            _ => {}
+        }
+    }
+    match found.as_slice() {
+        [only] => only.clone(),
+        _ => (keyword.to_string(), "#".to_string()),
     }
 }

@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::schedule::{Generation, Work};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
-use thimble_chat::tools::{ToolChoice, ToolDefinition};
+use thimble_chat::tools::{ToolChoice, ToolDefinition, ToolError};
 use thimble_chat::{ChatError, ChatPrompt, Toolset, encode_chat, encode_text, opens_reasoning};
 use thimble_grammar::{Grammar, GrammarLimits, GrammarSource, Vocabulary, tool_grammar};
 use thimble_host::encode_prompt_text;
@@ -218,7 +218,12 @@ impl<'f> Preparer<'f> {
         let tools =
             ToolDefinition::read(&Value::Array(tools).to_string()).map_err(|error| refused(&error))?;
         let tools = Toolset::new(&self.file, tools, choice.unwrap_or_default());
-        Ok(Some(tools.map_err(|error| refused(&error))?))
+        tools.map(Some).map_err(|error| match error {
+            ChatError::Tools(ToolError::Unknown { .. }) => {
+                ApiError::invalid(Some("tool_choice"), error.to_string())
+            }
+            error => refused(&error),
+        })
     }
 
     fn encode_chat(

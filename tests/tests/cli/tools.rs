@@ -91,7 +91,7 @@ fn calls_without_results_take_their_message_back() {
     let bench = bench("tools-end");
     let chat = [&CHAT[..], &["tools.json", "--tool-choice", "required"]].concat();
     let out = bench.run(&chat, b"Weather?\n");
-    out.fails(1, "the input ended before the results");
+    out.fails(1, "the input ended before all results of the calls (1)");
     let (calls, _) = split(&out.stdout);
     assert!(!calls.is_empty() && calls.iter().all(|call| call["arguments"].is_object()), "{}", out.stdout);
     // Without tools that may be called, everything is text.

@@ -28,12 +28,29 @@ pub(crate) fn object(body: &[u8]) -> Result<Value, ApiError> {
 /// Reads fields of a request; an error names the one that is wrong.
 pub(crate) fn fields<T: DeserializeOwned>(object: &Value) -> Result<T, ApiError> {
     serde_path_to_error::deserialize(object).map_err(|error| {
-        let path = error.path().to_string();
+        let (path, reason) = (error.path().to_string(), json_words(&error.inner().to_string()));
         match path.as_str() {
-            "." => ApiError::invalid(None, format!("the request: {}", error.inner())),
-            path => ApiError::invalid(Some(path), format!("{path}: {}", error.inner())),
+            "." => ApiError::invalid(None, format!("the request: {reason}")),
+            path => ApiError::invalid(Some(path), format!("{path}: {reason}")),
         }
     })
+}
+
+/// An error of serde with the names of JSON's types in place of Rust's.
+fn json_words(error: &str) -> String {
+    let Some((found, expected)) = error.split_once(", expected ") else { return error.to_owned() };
+    let expected = match expected {
+        "usize" | "u32" | "u64" | "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "bool" | "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    let found =
+        found.replace("sequence", "list").replace("map", "object").replace("floating point", "number");
+    format!("{found}, expected {expected}")
 }
 
 /// One text or several.

@@ -61,4 +61,13 @@ fn fields_are_read_one_group_at_a_time() {
     );
     let wrong = fields::<SamplingFields>(&json!({ "logit_bias": { "1": "much" } })).unwrap_err();
     assert_eq!(wrong.to_json()["error"]["param"], "logit_bias.1");
+    for (body, expected) in [
+        (json!({ "n": "two" }), "expected a whole number"),
+        (json!({ "stream": 1 }), "expected true or false"),
+        (json!({ "stream_options": 3 }), "expected an object"),
+    ] {
+        let wrong = fields::<CommonFields>(&body).unwrap_err();
+        let message = wrong.to_json()["error"]["message"].to_string();
+        assert!(message.contains(expected) && !message.contains("struct"), "{message}");
+    }
 }

@@ -137,6 +137,8 @@ fn what_cannot_be_enforced_is_refused() {
     ask(json!({ "guided_regex": "("  })).fails(400, Some("guided_regex"), "regular expression");
     ask(json!({ "tools": tools(), "guided_regex": "a" })).fails(400, Some("guided_regex"), "tool_choice");
     ask(json!({ "tool_choice": "required" })).fails(400, Some("tool_choice"), "requires tools");
+    let unknown = json!({ "type": "function", "function": { "name": "none" } });
+    ask(json!({ "tools": tools(), "tool_choice": unknown })).fails(400, Some("tool_choice"), "none");
     ask(json!({ "tools": tools(), "tool_choice": "maybe" })).fails(400, Some("tool_choice"), "\"maybe\"");
     ask(json!({ "tools": [{ "type": "function" }] })).fails(400, Some("tools"), "tool 1");
     let answer =
