@@ -17,12 +17,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// Events that may wait for a client. One that is so many tokens behind is dropped.
 const EVENTS: usize = 1024;
+
+/// Least time for a request's turn to be prepared: what has less time for its answer gets the beginning of one.
+const PREPARING: Duration = Duration::from_secs(5);
 
 /// The server.
 pub(crate) struct App {
@@ -115,7 +118,7 @@ impl App {
         });
         let full = |_| ApiError::queue_full(self.options.queue);
         self.preparations.send(lane, client, preparation).map_err(full)?;
-        let prepared = timeout(self.options.request_time, receiver).await;
+        let prepared = timeout(self.options.request_time.max(PREPARING), receiver).await;
         prepared.map_err(|_| ApiError::waited_too_long())?.map_err(|_| ApiError::stopping())?
     }
 

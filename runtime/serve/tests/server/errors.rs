@@ -25,7 +25,7 @@ fn a_wrong_field_is_named() {
     let cases = [
         ("model", json!("gpt"), 404, "model", "\"tiny\""),
         ("messages", json!([]), 400, "messages", "at least one"),
-        ("messages", json!("x"), 400, "messages", "expected a sequence"),
+        ("messages", json!("x"), 400, "messages", "expected a list"),
         ("messages", json!([{ "role": "robot", "content": "x" }]), 400, "messages[0].role", "robot"),
         ("messages", json!([{ "role": "user" }]), 400, "messages[0].content", "missing"),
         (
