@@ -62,7 +62,7 @@ fn hostile_grammars_hold_a_bounded_amount() {
     assert!(peak < 128 * MB, "a long name: {} MB", peak / MB);
 
     // All beginnings are forced, letter by letter.
-    let repeated = ('a'..='x').map(|letter| GrammarSource::Regex(format!("({letter}{{900}}){{1000}}")));
+    let repeated = ('a'..='f').map(|letter| GrammarSource::Regex(format!("({letter}{{900}}){{1000}}")));
     let (peak, kept) = cost(&vocabulary, repeated);
     assert!(peak < 400 * MB && kept < 16 * MB, "repetitions: {} MB, {} MB kept", peak / MB, kept / MB);
 
