@@ -229,9 +229,10 @@ impl Choice<'_> {
         }
         self.ended = true;
         delta.finish = Some(match end {
-            End::Length | End::Context | End::Interrupted => Finish::Length,
-            End::Stop if self.calls > 0 => Finish::ToolCalls,
+            // As vLLM: the calls are whole, and clients refuse what ends by its length.
+            _ if self.calls > 0 => Finish::ToolCalls,
             End::Stop => Finish::Stop,
+            End::Length | End::Context | End::Interrupted => Finish::Length,
         });
     }
 
