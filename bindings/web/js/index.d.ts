@@ -144,7 +144,7 @@ export class Chat {
     /** The last answer; null before the first. */
     readonly reply: Reply | null;
     /**
-     * The answer to a text, in pieces. An aborted signal ends it with an `AbortError` within a token; what came before is
+     * The answer to a text, in pieces. An aborted signal ends it with an `AbortError` after a token or 20 ms; what came before is
      * remembered. Leaving the loop early ends it, too.
      */
     send(text: string, options?: { signal?: AbortSignal }): AsyncGenerator<string, void, void>;

@@ -4,7 +4,7 @@ import initSimd, * as simd from '../wasm/simd128/thimble_web.js';
 import { nameOf, remove } from './cache.js';
 import { fromBlob, fromUrl } from './load.js';
 
-/** Milliseconds of work between two looks at the messages: an answer is cancelled within a token or 16 of the prompt. */
+/** Milliseconds of work between two looks at the messages: an answer is cancelled after that, or the token or 16 of the prompt at hand. */
 const SLICE = 20;
 
 /** A module with one function that uses a vector: valid where 128-bit vectors are. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the package and drives it in Chromium: check.sh MODEL.thimble [THIMBLE]. With the command `thimble`, its answers have
 # to be the same. Installs what is missing: rustup's targets, wasm-bindgen at the crate's version, Debian's Chromium, npm's
-# playwright-core, which is kept in WEB_TOOLS. With WEB_QUICK, the modules are not optimized at link time.
+# playwright-core, which is kept in WEB_TOOLS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model=$(realpath "$1")
@@ -28,9 +28,5 @@ fi
 ln -sfn "$tools/node_modules" node_modules
 
 cargo fmt --check
-if [ -n "${WEB_QUICK:-}" ]; then
-    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 ./build.sh
-else
-    ./build.sh
-fi
+./build.sh
 THIMBLE="${2:+$(realpath "$2")}" node tests/chat.mjs "$model"

@@ -3,9 +3,9 @@
 use super::clusters::{Clusters, KeyCollector};
 use super::minhash::MinHash;
 use crate::document::DocumentId;
+use crate::each::EachDocument;
 use crate::error::{CurateError, Result};
-use crate::parallel::{Input, for_each};
-use crate::source::{ReadOptions, SourcePosition, TextSource};
+use crate::source::{ReadOptions, TextSource};
 use crate::text::normalize;
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -104,32 +104,22 @@ impl DedupJob<'_> {
         let mut keys = KeyCollector::new(&self.folder);
         let mut progress = DedupProgress::default();
         let mut ids = IdFile::create(self)?;
-        let read = ReadOptions { whole_rows: true, ..self.read.clone() };
-        let input = Input { sources: self.sources, options: &read, from: SourcePosition::default() };
-        for_each(
-            input,
-            self.threads,
-            |document, record| match document {
-                Ok(document) => Ok((document.id(record.at.index), self.method.keys(&document.text))),
-                Err(why) => Err((DocumentId::Number(record.at.index), why)),
-            },
-            |result, _, bytes| {
+        EachDocument { sources: self.sources, read: &self.read, threads: self.threads }.run(
+            |document| self.method.keys(&document.text),
+            |id, result, bytes| {
                 progress.documents += 1;
-                progress.bytes += bytes as u64;
+                progress.bytes += bytes;
+                ids.push(&id)?;
                 match result {
-                    Ok((id, found)) => {
-                        ids.push(&id)?;
-                        keys.push(found)?;
-                    }
-                    Err((id, why)) => {
-                        ids.push(&id)?;
+                    Ok(found) => keys.push(found)?,
+                    Err(why) => {
                         keys.push([])?;
                         progress.bad += 1;
                         progress.first_bad.get_or_insert(why);
                     }
                 }
                 watch(&progress);
-                Ok(true)
+                Ok(())
             },
         )?;
         Ok((ids, keys.clusters()?, progress))
