@@ -201,11 +201,11 @@ const tests = {
         await demo.reload();
         await demo.waitForFunction(() => navigator.serviceWorker.controller);
         const chat = async () => {
+            // At the model's own temperature a tiny model may draw the end of its answer first.
+            await demo.evaluate(() => (document.querySelector('[name=temperature]').value = '0'));
             await demo.fill('#address', url);
             await demo.keyboard.press('Enter');
             await demo.waitForFunction(() => !document.getElementById('send').disabled, null, { timeout: 60_000 });
-            // At the model's own temperature a tiny model may draw the end of its answer first.
-            await demo.evaluate(() => (document.querySelector('[name=temperature]').value = '0'));
             await demo.fill('#text', 'Say hello.');
             await demo.keyboard.press('Enter');
             await demo.waitForFunction(() => /answer \d+ tokens/.test(document.getElementById('figures').textContent), null, { timeout: 60_000 });
